@@ -1,0 +1,188 @@
+"""What every task is: finite splits of token sequences with labels, and a card that says what they are.
+
+Axis legend: B batch, N positions. Masks are boolean and True means a real token.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+PAD = 0  # the token id of padding, in every vocabulary
+IGNORE = -100  # the label of a position that asks nothing; cross-entropy's own ignore_index
+
+Output = Literal["sequence", "token"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a task is, for the people and the tables that read it.
+
+    Attributes:
+        title: its name as the field writes it.
+        paper: address of its source.
+        description: one sentence: what must be predicted from what.
+        output: "sequence" for one label a sequence, "token" for one label at some of the positions.
+        classes: number of labels.
+        vocabulary: number of token ids, PAD included.
+        length: the default longest sequence, in tokens.
+        sizes: examples in each split by default.
+        floors: accuracies (0 to 1) that need no understanding of the sequence, by the name of what
+            reaches them, e.g. {"majority": 0.174, "root operator": 0.367}. Checked by the contract.
+        source: "generated", or the name of the data set that it is read from.
+    """
+
+    title: str
+    paper: str
+    description: str
+    output: Output
+    classes: int
+    vocabulary: int
+    length: int
+    sizes: Mapping[Split, int]
+    floors: Mapping[str, float]
+    source: str
+
+    @property
+    def floor(self) -> float:
+        """The highest of the floors: what a result must beat to mean anything."""
+        return max(self.floors.values())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences padded on the right to the longest of them.
+
+    Attributes:
+        tokens: ids; PAD where mask is False.
+        mask: True at real tokens.
+        labels: one a sequence ("B"), or one a position ("B N") with IGNORE where nothing is asked.
+    """
+
+    tokens: Int[Tensor, "B N"]
+    mask: Bool[Tensor, "B N"]
+    labels: Int[Tensor, "B"] | Int[Tensor, "B N"]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return Batch(self.tokens.to(device), self.mask.to(device), self.labels.to(device))
+
+
+class Examples:
+    """One split in memory: ragged token sequences end to end, and their labels.
+
+    Attributes:
+        tokens: all sequences one after another, (total tokens,) of a small unsigned type.
+        starts: where each begins, and the total at the end, (examples + 1,).
+        labels: (examples,) for "sequence" tasks; (total tokens,) with IGNORE for "token" tasks.
+    """
+
+    def __init__(self, tokens: NDArray[np.unsignedinteger], lengths: Sequence[int] | NDArray[np.integer],
+                 labels: NDArray[np.integer], *, output: Output) -> None:
+        self.tokens = tokens
+        self.starts = np.concatenate(([0], np.cumsum(np.asarray(lengths, dtype=np.int64))))
+        self.labels = labels
+        self.output = output
+        expected = len(lengths) if output == "sequence" else len(tokens)
+        if self.starts[-1] != len(tokens) or len(labels) != expected:
+            raise ValueError(
+                f"{len(tokens)} tokens, {len(lengths)} lengths that sum to {self.starts[-1]} and "
+                f"{len(labels)} labels do not describe {output} examples"
+            )
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example."""
+        return np.diff(self.starts)
+
+    def sequence(self, row: int) -> NDArray[np.unsignedinteger]:
+        """The tokens of one example, without padding."""
+        return self.tokens[self.starts[row] : self.starts[row + 1]]
+
+    def targets(self, row: int) -> NDArray[np.integer]:
+        """The labels of one example: one number, or one a token."""
+        if self.output == "sequence":
+            return self.labels[row : row + 1]
+        return self.labels[self.starts[row] : self.starts[row + 1]]
+
+    def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
+        """The examples at `rows`, padded to the longest of them, or to `pad_to` tokens.
+
+        Raises:
+            ValueError: an example is longer than `pad_to`.
+        """
+        longest = int(self.lengths[np.asarray(rows)].max())
+        width = longest if pad_to is None else pad_to
+        if longest > width:
+            raise ValueError(f"an example of {longest} tokens does not fit into {width}")
+        tokens = np.full((len(rows), width), PAD, dtype=np.int64)
+        marks = np.full((len(rows), width), IGNORE, dtype=np.int64)
+        mask = np.zeros((len(rows), width), dtype=np.bool_)
+        for place, row in enumerate(rows):
+            sequence = self.sequence(int(row))
+            tokens[place, : len(sequence)] = sequence
+            mask[place, : len(sequence)] = True
+            if self.output == "token":
+                marks[place, : len(sequence)] = self.targets(int(row))
+        labels = self.labels[np.asarray(rows)].astype(np.int64) if self.output == "sequence" else marks
+        return Batch(torch.from_numpy(tokens), torch.from_numpy(mask), torch.from_numpy(labels))
+
+    def batches(self, order: NDArray[np.integer], size: int) -> Iterator[Batch]:
+        """The examples in this order, `size` at a time; the last batch may be smaller."""
+        for start in range(0, len(order), size):
+            yield self.batch(order[start : start + size])
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One task at one choice of options. Subclasses are frozen dataclasses: their fields are the options.
+
+    Attributes:
+        length: the longest sequence, in tokens. Longer sources are cut to it, or never generated.
+        seed: of everything that is generated or split. Not the seed of training.
+        train: examples in the training split.
+        validation: examples held out to choose the checkpoint.
+        test: examples that are looked at once.
+    """
+
+    card: ClassVar[Card]
+
+    length: int = field(kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    train: int = field(kw_only=True)
+    validation: int = field(kw_only=True)
+    test: int = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            ValueError: a length or a size below 1.
+        """
+        for name in ("length", *SPLITS):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{type(self).__name__}: {name} must be at least 1, not {getattr(self, name)}")
+
+    @abstractmethod
+    def examples(self, split: Split) -> Examples:
+        """The examples of one split: a function of the options and nothing else.
+
+        Raises:
+            FileNotFoundError: the data set is not there; the message says how to get it.
+        """
+
+    def facts(self) -> Mapping[str, float]:
+        """Numbers that this choice of options means, for tables and plots, e.g. {"distance": 64}."""
+        return {}

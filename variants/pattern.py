@@ -1,0 +1,67 @@
+"""Which (query, key) pairs an attention keeps, as index arithmetic.
+
+One function, `keep(i, j, n)`, and from it the dense mask, the pair count and the picture. It takes
+index tensors of any shapes that broadcast, so the same function serves as a mask for a block compiler.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+# Rows of the dense mask that are looked at together when pairs are counted one by one.
+_ROWS = 1024
+
+
+class Pattern(ABC):
+    """A static choice of pairs. Subclasses are frozen dataclasses, so equal options are equal patterns."""
+
+    @abstractmethod
+    def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
+        """True where the query at position i sees the key at position j, of n keys.
+
+        Args:
+            i: integer positions of queries.
+            j: integer positions of keys, broadcasting against i.
+            n: number of keys.
+        """
+
+    def dense(self, queries: int, keys: int) -> Bool[Tensor, "N M"]:
+        """The pattern as a mask."""
+        return self.keep(torch.arange(queries)[:, None], torch.arange(keys)[None, :], keys).expand(
+            queries, keys
+        )
+
+    def pairs(self, queries: int, keys: int) -> int:
+        """How many pairs are kept. Counted one by one; override where there is a closed form."""
+        j = torch.arange(keys)[None, :]
+        total = 0
+        for start in range(0, queries, _ROWS):
+            i = torch.arange(start, min(start + _ROWS, queries))[:, None]
+            total += int(self.keep(i, j, keys).expand(len(i), keys).sum())
+        return total
+
+    def picture(self, n: int = 16) -> str:
+        """The mask in characters, a row a query: '#' kept, '.' not."""
+        return "\n".join("".join("#" if kept else "." for kept in row) for row in self.dense(n, n).tolist())
+
+
+@dataclass(frozen=True)
+class Full(Pattern):
+    """Every query sees every key; with `causal`, every key up to its own position."""
+
+    causal: bool = False
+
+    def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
+        """j <= i if causal, else always."""
+        del n
+        return j <= i if self.causal else (i >= 0) & (j >= 0)
+
+    def pairs(self, queries: int, keys: int) -> int:
+        """N M, or the lower triangle of it."""
+        if not self.causal:
+            return queries * keys
+        square = min(queries, keys)
+        return square * (square + 1) // 2 + max(queries - keys, 0) * keys
