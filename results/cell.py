@@ -1,0 +1,116 @@
+"""Cell: one point of the matrix, and its identity.
+
+A cell says all that decides its outcome and nothing else: no host, no time, no order. Two runs that
+plan the same cell plan the same id, on any machine.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from results.spec import Spec
+
+Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+DType = Literal["float64", "float32", "bfloat16", "float16"]
+Device = Literal["cpu", "cuda"]
+Pass = Literal["fwd", "fwd_bwd"]
+Scope = Literal["core", "layer"]
+Positions = Literal["learned", "sinusoidal", "rotary", "none"]
+
+
+class _Point(BaseModel):
+    """What every cell has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True)
+
+    variant: Spec = Field(description="the attention variant and its options")
+    causal: bool = Field(default=False, description="queries see only keys up to their own position")
+    heads: Count = Field(default=4, description="number of heads H")
+    head_dim: Count = Field(default=32, description="width D of a head")
+    dtype: DType = Field(default="float32", description="type of inputs and parameters")
+    device: Device = Field(default="cpu", description="where it runs")
+    seed: Index = Field(default=0, description="of the inputs, or of initial weights and batch order")
+    repeat: Index = Field(default=0, description="number of the repetition of an otherwise equal cell")
+    sources: str = Field(
+        default="", description="digest of the code that decides the outcome; filled in when planned"
+    )
+
+    @cached_property
+    def id(self) -> str:
+        """16 hexadecimal digits: the head of the SHA-256 of the cell's canonical JSON."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+class _Shape(_Point):
+    """A synthetic input: random q, k, v, or x, of this shape."""
+
+    length: Count = Field(description="number of positions N = M")
+    batch: Count = Field(default=1, description="batch size B")
+    scope: Scope = Field(default="core", description="core: the attention alone; layer: with its projections")
+    pass_: Pass = Field(default="fwd", alias="pass", description="fwd, or fwd_bwd with all gradients")
+
+
+class SpeedCell(_Shape):
+    """How long one call takes."""
+
+    protocol: Literal["speed"] = "speed"
+    warmup: Index = Field(default=3, description="calls before the clock, after the first call")
+    samples: Count = Field(default=15, description="timed calls at least")
+    seconds: Annotated[float, Field(ge=0.0)] = Field(
+        default=0.3, description="timed calls go on until they sum to this many seconds"
+    )
+
+
+class MemoryCell(_Shape):
+    """How much memory one call takes beyond its inputs and parameters."""
+
+    protocol: Literal["memory"] = "memory"
+
+
+class ComparisonCell(_Shape):
+    """Two variants, timed in turn in one process."""
+
+    protocol: Literal["comparison"] = "comparison"
+    against: Spec = Field(description="the second variant")
+    warmup: Index = Field(default=3, description="calls of each before the clock")
+    samples: Count = Field(default=30, description="pairs at least")
+    seconds: Annotated[float, Field(ge=0.0)] = Field(
+        default=2.0, description="pairs go on until they sum to this many seconds"
+    )
+
+
+class TrainingCell(_Point):
+    """What accuracy a network with this variant reaches on a task."""
+
+    protocol: Literal["training"] = "training"
+    task: Spec = Field(description="the task and its options")
+    layers: Count = Field(default=2, description="number of blocks")
+    ffn: Count = Field(default=128, description="hidden width of the feed-forward sublayer")
+    positions: Positions = Field(default="learned", description="how the network knows position")
+    dropout: Rate = Field(default=0.0, description="on the embedding and the residual branches")
+    steps: Count = Field(default=1000, description="optimizer steps")
+    batch: Count = Field(default=32, description="sequences a step")
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(default=1e-3, description="peak of the schedule")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="cosine", description="from the peak to 0 after the warm-up (constant: stays)"
+    )
+    warmup: Index = Field(default=100, description="steps of linear warm-up")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(default=0.0, description="decoupled, AdamW")
+    clip: Annotated[float, Field(gt=0.0)] = Field(default=1.0, description="largest norm of the gradient")
+    evaluate_every: Count = Field(default=100, description="steps between looks at the validation split")
+
+
+Cell = Annotated[SpeedCell | MemoryCell | ComparisonCell | TrainingCell, Field(discriminator="protocol")]
+
+CELLS: dict[str, type[SpeedCell] | type[MemoryCell] | type[ComparisonCell] | type[TrainingCell]] = {
+    "speed": SpeedCell,
+    "memory": MemoryCell,
+    "comparison": ComparisonCell,
+    "training": TrainingCell,
+}

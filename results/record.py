@@ -1,0 +1,176 @@
+"""Record: what became of one cell - a measurement or a reason, never both, never neither.
+
+Every field says its unit in its name or description. Missing is null, never 0. Raw samples are kept
+in the order in which they were taken; medians and intervals first appear in reports.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from results.cell import Cell
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "unsupported", "oom", "timeout", "nan", "wrong", "error", "contaminated"]
+
+STATUSES: dict[Status, str] = {
+    "ok": "measured",
+    "unsupported": "the variant does not have what was asked",
+    "oom": "ran out of memory",
+    "timeout": "passed its time limit and was stopped",
+    "nan": "gave a number that is not finite",
+    "wrong": "gave another output than its own dense twin; not timed",
+    "error": "failed with an exception or a signal",
+    "contaminated": "measured while the machine was disturbed",
+}
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Environment(_Row):
+    """The machine and the software of one measurement."""
+
+    host: str = Field(description="digest of the host name: tells machines apart without naming them")
+    os: str
+    cpu: str = Field(description="model of the processor")
+    cores: int = Field(description="processors this process may use")
+    memory_bytes: int = Field(description="physical memory of the machine")
+    threads: int = Field(description="threads torch computes with")
+    gpu: str | None = Field(description="model of the GPU, where the cell ran on one")
+    gpu_memory_bytes: int | None = None
+    cuda: str | None = Field(default=None, description="CUDA version of torch")
+    driver: str | None = None
+    python: str
+    torch: str
+    numpy: str
+    attnbench: str
+    commit: str | None = Field(default=None, description="git commit of attnbench, if it runs from a clone")
+    dirty: bool | None = Field(default=None, description="whether that clone had uncommitted changes")
+
+
+class Gate(_Row):
+    """The correctness check on the very inputs that were timed, against the variant's dense twin."""
+
+    rows: int = Field(description="query rows that were compared, of each head and sequence")
+    relative_error: float = Field(description="norm of the difference over norm of the float64 twin")
+    tolerance: float = Field(description="largest relative_error that passes")
+
+
+class Calibration(_Row):
+    """What the machine could do just before and just after the measurement."""
+
+    gemm_flops_per_s: tuple[float, float] = Field(description="square matrix product, FLOP/s")
+    copy_bytes_per_s: tuple[float, float] = Field(description="copy of a large buffer, bytes read + written")
+
+
+class Work(_Row):
+    """What one call computes, by the variant's own account (see variants.interface.Cost)."""
+
+    flops_forward: int
+    flops_backward: int
+    pairs_useful: int
+    pairs_executed: int
+
+
+class Speed(_Row):
+    """Result of a SpeedCell."""
+
+    protocol: Literal["speed"] = "speed"
+    samples_s: list[float] = Field(min_length=1, description="seconds of each timed call, in order")
+    first_call_s: float = Field(description="seconds of the very first call")
+    gate: Gate | None = Field(description="null where the variant has no dense twin to compare with")
+    calibration: Calibration
+    work: Work
+    parameters: int = Field(description="learned numbers of the variant itself")
+    kernels: list[str] = Field(description="the operators with matrix products that ran, by name")
+
+
+class Memory(_Row):
+    """Result of a MemoryCell."""
+
+    protocol: Literal["memory"] = "memory"
+    peak_bytes: int = Field(description="most bytes allocated at a time, above inputs and parameters")
+    saved_bytes: int | None = Field(description="kept for the backward pass, inputs and parameters aside")
+    inputs_bytes: int = Field(description="of q, k, v, or of x")
+    reserved_bytes: int | None = Field(default=None, description="most bytes held by the CUDA allocator")
+    rss_peak_bytes: int = Field(description="most resident memory of the whole process")
+    declared_saved_bytes: int = Field(description="saved_bytes by the variant's own account")
+
+
+class Comparison(_Row):
+    """Result of a ComparisonCell."""
+
+    protocol: Literal["comparison"] = "comparison"
+    pairs_s: list[tuple[float, float]] = Field(
+        min_length=1, description="seconds of (variant, against), in order"
+    )
+    gates: tuple[Gate | None, Gate | None]
+    calibration: Calibration
+    work: tuple[Work, Work]
+
+
+class Evaluation(_Row):
+    """One look at the validation split."""
+
+    step: int
+    train_loss: float = Field(description="mean over the steps since the last look")
+    loss: float
+    accuracy: float
+
+
+class Training(_Row):
+    """Result of a TrainingCell. `test_*` were looked at once, with the best weights by validation."""
+
+    protocol: Literal["training"] = "training"
+    test_correct: int = Field(description="labels predicted right")
+    test_total: int = Field(description="labels asked")
+    test_loss: float
+    last_test_correct: int = Field(description="the same with the weights of the last step")
+    best_step: int = Field(description="step whose weights did best on validation")
+    selected_on: Literal["validation"] = "validation"
+    evaluations: list[Evaluation]
+    train_s: float = Field(description="seconds of training steps alone, evaluation not counted")
+    step_s: list[float] = Field(description="seconds of each training step, in order")
+    data_wait_s: float = Field(description="seconds of train_s spent waiting for batches")
+    tokens: int = Field(description="real tokens trained on")
+    examples: int = Field(description="sequences trained on, repeats counted")
+    peak_bytes: int = Field(description="allocated in one forward and backward of the last training batch")
+    rss_peak_bytes: int = Field(description="most resident memory of the whole process")
+    parameters: int = Field(description="of the whole network")
+    variant_parameters: int = Field(description="of the attention alone, over all layers")
+    floor: float = Field(description="accuracy that needs no understanding, 0 to 1")
+    facts: dict[str, float] = Field(description="what the task's options mean, e.g. its distance")
+
+
+Measurement = Annotated[Speed | Memory | Comparison | Training, Field(discriminator="protocol")]
+
+
+class Record(_Row):
+    """One attempt at one cell."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    cell_id: str
+    cell: Cell
+    status: Status
+    reason: str | None = Field(default=None, description="why there is no measurement, or why it is doubted")
+    error: str | None = Field(default=None, description="type of the exception")
+    measurement: Measurement | None = None
+    started_at: AwareDatetime
+    wall_s: float = Field(description="seconds from start to end of the child process")
+    environment: Environment
+
+    @model_validator(mode="after")
+    def _measurement_or_reason(self) -> Self:
+        if self.cell_id != self.cell.id:
+            raise ValueError(f"cell_id {self.cell_id} is not the id of the cell, {self.cell.id}")
+        measured = self.status in ("ok", "contaminated")
+        if measured != (self.measurement is not None):
+            raise ValueError(f"status {self.status} with{'out' if measured else ''} a measurement")
+        if (self.status == "ok") != (self.reason is None):
+            raise ValueError(f"status {self.status} with{'out' if self.reason is None else ''} a reason")
+        if self.measurement is not None and self.measurement.protocol != self.cell.protocol:
+            raise ValueError(f"a {self.measurement.protocol} measurement of a {self.cell.protocol} cell")
+        return self

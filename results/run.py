@@ -1,0 +1,144 @@
+"""Run: the folder of one run - the plan it follows, and the records that it has.
+
+results/<run>/plan-<digest>.json      what was planned; the newest is the one in force
+results/<run>/<writer>.jsonl          records, see results.store
+results/<run>/logs/<cell id>.log      what the cell's process printed, where it printed anything
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from results.cell import Cell
+from results.record import Record
+from results.spec import Scalar
+from results.store import Store
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VariantCard(_Card):
+    """What a report must know of a variant; reports import no variants."""
+
+    label: str = Field(description="the variant with its options, as the cells write it")
+    family: str
+    title: str
+    paper: str
+    order: str = Field(description="claimed order of time")
+    time_exponent: float = Field(description="claimed growth of time with N")
+    memory_exponent: float = Field(description="claimed growth of memory with N")
+    causal: bool
+    cross: bool
+    key_mask: str
+    exact_when: str
+    options: dict[str, Scalar] = Field(description="every option with its value, defaults included")
+    origin: str = Field(description="built in, file, or entry point")
+    picture: str | None = Field(description="which pairs it keeps of 16 x 16, where position decides")
+
+
+class TaskCard(_Card):
+    """What a report must know of a task."""
+
+    label: str
+    title: str
+    paper: str
+    description: str
+    classes: int
+    length: int
+    source: str
+    floors: dict[str, float]
+    facts: dict[str, float]
+
+
+class Plan(BaseModel):
+    """All cells of a matrix, in no particular order, and the cards of what they name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str
+    cells: tuple[Cell, ...]
+    variants: dict[str, VariantCard]
+    tasks: dict[str, TaskCard]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder. Nothing is read before it is asked for."""
+
+    path: Path
+
+    @classmethod
+    def named(cls, name: str, root: Path) -> "Run":
+        """The folder of the run `name` under `root`; it need not exist.
+
+        Raises:
+            ValueError: the name cannot be that of a folder, or is kept for reference runs.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError(f"a run is named by letters, digits, '.', '_' and '-', not {name!r}")
+        if name in ("reference", "__pycache__"):
+            raise ValueError(f"{name!r} is kept for other things; give the run another name")
+        return cls(root / name)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def store(self) -> Store:
+        """Its records."""
+        return Store(self.path)
+
+    def logs(self) -> Path:
+        """Where what the cells printed is kept."""
+        return self.path / "logs"
+
+    def keep(self, plan: Plan) -> None:
+        """Put this plan in force. The same plan twice is one file."""
+        text = plan.model_dump_json(indent=1)
+        self.path.mkdir(parents=True, exist_ok=True)
+        path = self.path / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(text)
+        temporary.replace(path)
+
+    def plan(self) -> Plan | None:
+        """The plan in force; None where there is none, as in a folder of merged records."""
+        plans = sorted(self.path.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
+        return Plan.model_validate_json(plans[-1].read_text()) if plans else None
+
+    def latest(self) -> dict[str, Record]:
+        """The record that counts for each cell: its first measurement, else its last attempt.
+
+        Where a plan is in force, only its cells count: records of changed code stay in the files but
+        do not mix with those of today's.
+        """
+        plan = self.plan()
+        wanted = None if plan is None else {cell.id for cell in plan.cells}
+        chosen: dict[str, Record] = {}
+        for record in sorted(self.store.read(), key=lambda record: record.started_at):
+            if wanted is not None and record.cell_id not in wanted:
+                continue
+            before = chosen.get(record.cell_id)
+            if before is None or before.status != "ok":
+                chosen[record.cell_id] = record
+        return chosen
+
+    def counts(self) -> Mapping[str, int]:
+        """Cells by status; those without a record are "left"."""
+        latest = self.latest()
+        counts = Counter[str](record.status for record in latest.values())
+        plan = self.plan()
+        if plan is not None:
+            counts["left"] = len({cell.id for cell in plan.cells} - latest.keys())
+        return counts
