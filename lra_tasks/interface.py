@@ -37,7 +37,8 @@ class Card:
         length: the default longest sequence, in tokens.
         sizes: examples in each split by default.
         floors: accuracies (0 to 1) that need no understanding of the sequence, by the name of what
-            reaches them, e.g. {"majority": 0.174, "root operator": 0.367}. Checked by the contract.
+            reaches them, e.g. {"majority": 0.174, "root operator": 0.367}, at the default options.
+            Checked by the contract; `Task.floors` measures them at any options.
         source: "generated", or the name of the data set that it is read from.
     """
 
@@ -117,6 +118,18 @@ class Examples:
             return self.labels[row : row + 1]
         return self.labels[self.starts[row] : self.starts[row + 1]]
 
+    def take(self, rows: Sequence[int] | NDArray[np.integer]) -> "Examples":
+        """The examples at `rows`, in that order, as examples of their own."""
+        tokens = [self.sequence(int(row)) for row in rows]
+        labels = [self.targets(int(row)) for row in rows]
+        nothing = slice(0, 0)
+        return Examples(
+            np.concatenate([self.tokens[nothing], *tokens]),
+            [len(sequence) for sequence in tokens],
+            np.concatenate([self.labels[nothing], *labels]),
+            output=self.output,
+        )
+
     def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
         """The examples at `rows`, padded to the longest of them, or to `pad_to` tokens.
 
@@ -150,6 +163,7 @@ class Task(ABC):
     """One task at one choice of options. Subclasses are frozen dataclasses: their fields are the options.
 
     Attributes:
+        card: on the class, what the task is by default; on an instance, what it is at these options.
         length: the longest sequence, in tokens. Longer sources are cut to it, or never generated.
         seed: of everything that is generated or split. Not the seed of training.
         train: examples in the training split.
@@ -169,11 +183,13 @@ class Task(ABC):
         """Check the sizes.
 
         Raises:
-            ValueError: a length or a size below 1.
+            ValueError: a length or a size below 1, or a seed below 0.
         """
-        for name in ("length", *SPLITS):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{type(self).__name__}: {name} must be at least 1, not {getattr(self, name)}")
+        for name, least in {"length": 1, "train": 1, "validation": 1, "test": 1, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} must be at least {least}, not {getattr(self, name)}"
+                )
 
     @abstractmethod
     def examples(self, split: Split) -> Examples:
@@ -183,6 +199,39 @@ class Task(ABC):
             FileNotFoundError: the data set is not there; the message says how to get it.
         """
 
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        """The labels of one sequence, worked out from its tokens alone: slow, and not by the generator's way.
+
+        One label, or one a token, as in `Examples.targets`.
+
+        Raises:
+            NotImplementedError: only people can label this task.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is labelled by people")
+
+    def guesses(self, examples: Examples) -> Mapping[str, NDArray[np.integer]]:
+        """For each floor of the card, the answers of one who knows no more; shaped as `examples.labels`."""
+        return {"majority": best_guess(np.zeros_like(examples.labels), examples.labels)}
+
+    def floors(self, examples: Examples) -> Mapping[str, float]:
+        """The accuracy of each of the guesses on these examples, at whatever options the task has."""
+        asked = examples.labels != IGNORE
+        return {
+            name: float(np.mean(answers[asked] == examples.labels[asked]))
+            for name, answers in self.guesses(examples).items()
+        }
+
     def facts(self) -> Mapping[str, float]:
         """Numbers that this choice of options means, for tables and plots, e.g. {"distance": 64}."""
         return {}
+
+
+def best_guess(clue: NDArray[np.integer], labels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """For each label the commonest one among all that stand beside the same clue; IGNORE does not count."""
+    answers = np.full_like(labels, IGNORE)
+    for value in np.unique(clue):
+        here = clue == value
+        seen = labels[here & (labels != IGNORE)]
+        if len(seen):
+            answers[here] = np.bincount(seen).argmax()
+    return answers

@@ -142,3 +142,11 @@ class Run:
         if plan is not None:
             counts["left"] = len({cell.id for cell in plan.cells} - latest.keys())
         return counts
+
+
+def runs(root: Path) -> list[Run]:
+    """Every run under `root`, by name."""
+    folders = sorted(path for path in root.glob("*") if path.is_dir())
+    return [
+        Run(path) for path in folders if any(path.glob("plan-*.json")) or any(path.glob("*.jsonl"))
+    ]

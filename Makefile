@@ -1,0 +1,34 @@
+# One virtual environment in this folder does everything. PYTHON chooses the interpreter that makes it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+RUN ?= quick
+
+.PHONY: quickstart test check report clean
+
+quickstart: $(INSTALLED)  ## Install, run the quick matrix, write its report. A few minutes on two cores.
+	$(BIN)/attnbench run quick
+	$(BIN)/attnbench report quick
+
+test: $(INSTALLED)  ## The tests.
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## Linter, formatter, types, and the contract of every variant.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/attnbench check --all
+
+report: $(INSTALLED)  ## The report of a run: make report RUN=name
+	$(BIN)/attnbench report $(RUN)
+
+clean:  ## Remove what was built. Runs and reports stay.
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""How it is measured: matrices, protocols, the runner and the command line."""

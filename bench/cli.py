@@ -1,0 +1,268 @@
+"""`attnbench`: run the benchmark matrix, compare a new variant, publish the plots.
+
+Exit codes: 0 all well; 1 a cell failed or a law is broken; 2 the command was not understood.
+torch and the reports are imported inside the commands that need them, so that --help answers at once.
+"""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.matrix import Matrix
+    from bench.planning import Outside, Resolver
+    from results.run import Run
+
+app = typer.Typer(
+    name="attnbench",
+    help="A benchmark suite for efficient attention: accuracy, memory and throughput.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+File = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file",
+        metavar="PATH.py:CLASS",
+        help="A variant outside the repository; options may follow: my.py:Mine(width=8). Repeatable.",
+    ),
+]
+Results = Annotated[Path, typer.Option("--results", help="Folder that holds the runs.")]
+MatrixName = Annotated[str, typer.Argument(metavar="MATRIX", help="A matrix file, or the name of a shipped one.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
+RESULTS = Path("results")
+
+
+class Kind(StrEnum):
+    """What `list` can list."""
+
+    variants = "variants"
+    tasks = "tasks"
+    matrices = "matrices"
+    metrics = "metrics"
+    runs = "runs"
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """List variants, tasks, matrices, metrics or runs."""
+    from bench.commands import listing, printing
+
+    rows = listing.listing(kind.value, results)
+    _show(rows, as_json, lambda: printing.table(rows))
+
+
+@app.command()
+def plan(matrix: MatrixName, file: File = None, as_json: Json = False) -> None:
+    """Show the cells of a matrix, with their ids, and run nothing."""
+    from bench import planning
+    from bench.commands import listing, printing
+
+    outside, resolver = _resolver(file)
+    made = planning.plan(_matrix(matrix, outside), resolver)
+    rows = listing.plan_rows(made, resolver)
+    _show({"name": made.name, "cells": rows}, as_json, lambda: printing.table(rows))
+
+
+@app.command()
+def run(
+    matrix: MatrixName,
+    name: Annotated[str | None, typer.Option("--run", help="Name of the run. Default: that of the matrix.")] = None,
+    file: File = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Measure failed cells again.")] = False,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Measure every cell of a matrix that the run does not have yet. Safe to stop and to call again."""
+    from bench import planning
+    from bench.commands import printing, running
+    from results.run import Run
+
+    outside, resolver = _resolver(file)
+    spec = _matrix(matrix, outside)
+    folder = Run.named(name or spec.name, results)
+    made = planning.plan(spec, resolver)
+    records = running.watched(folder, made, spec, [entry.reference for entry in outside], retry=retry)
+    _show(running.status(folder), as_json, lambda: printing.lines(running.status_lines(folder)))
+    if any(record.status not in ("ok", "unsupported") for record in records):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Name of a run. Default: all.")] = None,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Count the cells of a run by status, with the reasons of those that failed."""
+    from bench.commands import listing, printing, running
+
+    if name is None:
+        rows = listing.past_runs(results)
+        _show(rows, as_json, lambda: printing.table(rows))
+        return
+    folder = _existing(name, results)
+    _show(running.status(folder), as_json, lambda: printing.lines(running.status_lines(folder)))
+
+
+@app.command()
+def check(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[VARIANT]...", help="Variants to check.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Check every variant on the contents page.")] = False,
+    file: File = None,
+    limit: Annotated[float, typer.Option("--limit", min=1, help="Seconds for one variant.")] = 300,
+    as_json: Json = False,
+) -> None:
+    """Hold variants to the contract: print their capabilities and each law; exit 1 if one is broken."""
+    from bench.commands import checking, printing
+    from results.spec import Spec
+
+    outside, resolver = _resolver(file)
+    specs = [Spec.parse(name) for name in names or ()] + [entry.spec for entry in outside]
+    if every:
+        specs += [Spec(name=name) for name in resolver.names()]
+    if not specs:
+        raise ValueError("name a variant to check, or --all, or --file path.py:Class")
+    reports = checking.check(specs, resolver, seconds=limit, show=None if as_json else printing.check_text)
+    if as_json:
+        print(json.dumps([report.model_dump(mode="json") for report in reports], indent=2))
+    if any(report.broken for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="[A] B", help="The variants; A may come from --file.")],
+    file: File = None,
+    length: Annotated[list[int] | None, typer.Option("--length", "-n", help="N. Repeatable.")] = None,
+    heads: Annotated[int, typer.Option(help="Number of heads H.")] = 4,
+    head_dim: Annotated[int, typer.Option(help="Width D of a head.")] = 64,
+    batch: Annotated[int, typer.Option(help="Batch size B.")] = 1,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    scope: Annotated[str, typer.Option(help="core or layer.")] = "core",
+    causal: Annotated[bool, typer.Option("--causal", help="Compare the causal forms.")] = False,
+    seconds: Annotated[float, typer.Option(help="Timed seconds for each length and pass.")] = 2.0,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Time two variants in turn in one process, at growing N, and print the ratio pair by pair."""
+    from bench.commands import comparing, printing
+
+    outside, resolver = _resolver(file)
+    shape = {
+        "heads": heads, "head_dim": head_dim, "batch": batch, "dtype": dtype, "device": device,
+        "scope": scope, "causal": causal, "seconds": seconds,
+    }  # fmt: skip
+    matrix = comparing.matrix(names, outside, length or list(comparing.LENGTHS), shape)
+    folder, records = comparing.compare(matrix, resolver, outside, results)
+    rows = comparing.rows(records)
+    document = {"run": folder.name, "rows": rows}
+    _show(document, as_json, lambda: printing.comparison_text(matrix.description, str(folder.path), rows))
+    if any(record.status not in ("ok", "unsupported") for record in records):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    name: RunName,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: reports/out/RUN.")] = None,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Write the plots, the tables and the page of a run."""
+    from reports.site import write_report
+
+    page = write_report(_existing(name, results), out or Path("reports") / "out" / name)
+    _show({"run": name, "page": str(page)}, as_json, lambda: print(f"The report is in {page}"))
+
+
+@app.command()
+def publish(
+    name: RunName,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a run as a folder that opens offline and can be put on any web server."""
+    from reports.site import publish as write
+
+    page = write(_existing(name, results), out)
+    _show({"run": name, "page": str(page)}, as_json, lambda: print(f"Published: open {page}"))
+
+
+@app.command()
+def env(as_json: Json = False) -> None:
+    """Show the machine and software that a measurement made now would carry."""
+    import torch
+
+    from bench.commands import printing
+    from bench.environment import calibrate, environment
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    gemm, copy = calibrate(device)
+    document = environment(device).model_dump(mode="json")
+    document |= {"gemm_flops_per_s": gemm, "copy_bytes_per_s": copy}
+    _show(document, as_json, lambda: printing.fields(document))
+
+
+def main() -> None:
+    """Entry point of the command."""
+    try:
+        app()
+    except ValueError as error:
+        print(f"attnbench: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _resolver(file: list[str] | None) -> "tuple[list[Outside], Resolver]":
+    from bench.planning import Outside, Resolver
+
+    outside = [Outside.parse(text) for text in file or ()]
+    resolver = Resolver(outside)
+    for entry in outside:
+        resolver.variant(entry.spec)
+    return outside, resolver
+
+
+def _matrix(source: str, outside: "list[Outside]") -> "Matrix":
+    """The matrix, with the variants from files on its variant axis unless it names them itself."""
+    from bench.matrix import Matrix
+
+    matrix = Matrix.read(source)
+    named = {spec.name for spec in matrix.variant_specs()}
+    return matrix.with_variants([entry.spec for entry in outside if entry.spec.name not in named])
+
+
+def _existing(name: str, results: Path) -> "Run":
+    from bench.matrix import did_you_mean
+    from results.run import Run, runs
+
+    run = Run.named(name, results)
+    if not run.path.is_dir():
+        there = [other.name for other in runs(results)]
+        hint = did_you_mean(name, there) if there else "there are no runs yet; start one with `attnbench run`"
+        raise ValueError(f"there is no run {name!r} in {results}; {hint}")
+    return run
+
+
+def _show(document: object, as_json: bool, text: "Callable[[], None]") -> None:
+    """One JSON document, or the text for people."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        text()

@@ -1,0 +1,82 @@
+"""`attnbench check`: variants held to the contract, each in a child process, and their capability cards."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import BaseModel
+
+from bench.engines.local import Ended, Limits, LocalEngine
+from bench.environment import free_memory
+from bench.planning import Resolver, variant_card
+from bench.worker import CheckAnswer, CheckFinding, CheckQuestion, check as job
+from results.run import VariantCard
+from results.spec import Spec
+
+
+class CheckReport(BaseModel):
+    """What came of checking one variant."""
+
+    card: VariantCard
+    findings: list[CheckFinding]
+    failure: str | None
+    seconds: float
+
+    @property
+    def broken(self) -> bool:
+        """Whether a law is broken, or the check itself did not end well."""
+        return self.failure is not None or any(finding.status == "broken" for finding in self.findings)
+
+    def laws(self) -> dict[str, Counter[str]]:
+        """For each law, how many of its trials ended how."""
+        laws: dict[str, Counter[str]] = {}
+        for finding in self.findings:
+            laws.setdefault(finding.law, Counter())[finding.status] += 1
+        return laws
+
+
+def check(
+    specs: Sequence[Spec],
+    resolver: Resolver,
+    *,
+    seconds: float,
+    show: Callable[[CheckReport], None] | None,
+) -> list[CheckReport]:
+    """Hold each variant to the contract, showing each report as it comes.
+
+    Args:
+        specs: the variants.
+        resolver: finds them.
+        seconds: time limit for each.
+        show: told of each report; None to stay silent.
+
+    Raises:
+        ValueError: a variant that does not exist.
+    """
+    cards = [variant_card(spec, resolver) for spec in specs]
+    limits = Limits(seconds, int(0.8 * free_memory()))
+    engine = LocalEngine()
+    reports: list[CheckReport] = []
+    with TemporaryDirectory() as folder:
+        for spec, card in zip(specs, cards, strict=True):
+            question = CheckQuestion(variant=spec, outside=resolver.references())
+            log = Path(folder) / f"{spec.name}.log"
+            ended = engine.run(job, question.model_dump_json(), limits, log)
+            report = _report(card, ended, log)
+            reports.append(report)
+            if show is not None:
+                show(report)
+    return reports
+
+
+def _report(card: VariantCard, ended: Ended, log: Path) -> CheckReport:
+    if ended.answer is not None:
+        findings = CheckAnswer.model_validate_json(ended.answer).findings
+        return CheckReport(card=card, findings=findings, failure=None, seconds=ended.seconds)
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    last = f": {lines[-1]}" if lines else ""
+    how = (
+        f"stopped after {ended.seconds:.0f} s" if ended.timed_out else f"its process ended with {ended.exit_code}"
+    )
+    return CheckReport(card=card, findings=[], failure=how + last, seconds=ended.seconds)

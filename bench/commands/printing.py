@@ -1,0 +1,140 @@
+"""What people read on a terminal: tables, cards and verdicts. Numbers come in ready-made."""
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.commands.checking import CheckReport
+from bench.commands.listing import Row, columns
+from results.run import VariantCard
+
+_MARKS = {
+    "held": "[green]held[/green]",
+    "broken": "[red]BROKEN[/red]",
+    "known": "[yellow]known[/yellow]",
+    "skipped": "[dim]skipped[/dim]",
+}
+
+
+def table(rows: Sequence[Row]) -> None:
+    """Rows as a table; cells wrap where the terminal is narrow, and are whole in a pipe."""
+    console = _console()
+    if not rows:
+        console.print("nothing")
+        return
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns(rows):
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        shown.add_row(*(escape(_text(row.get(name))) for name in columns(rows)))
+    console.print(shown)
+
+
+def fields(document: Mapping[str, object]) -> None:
+    """Names and values, one a line."""
+    width = max(map(len, document))
+    for name, value in document.items():
+        _console().print(f"{name:<{width}}  {_text(value)}", markup=False, highlight=False)
+
+
+def lines(text: Sequence[str]) -> None:
+    """Plain lines."""
+    for line in text:
+        _console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def check_text(report: CheckReport) -> None:
+    """The capability card of a variant, and how each law came out."""
+    console = _console()
+    card_text(console, report.card)
+    if report.failure is not None:
+        console.print(f"  [red]the check did not end: {escape(report.failure)}[/red]")
+    for law, counts in report.laws().items():
+        marks = ", ".join(
+            f"{_MARKS.get(status, status)} {count}" for status, count in sorted(counts.items())
+        )
+        console.print(f"  {escape(law):<34} {marks}", highlight=False)
+    for finding in report.findings:
+        if finding.status == "broken":
+            form = "causal" if finding.causal else "not causal"
+            console.print(
+                f"  [red]{escape(finding.law)}[/red] at {escape(finding.trial)}, {form}:"
+                f" {escape(finding.message)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    verdict = "[red]breaks the contract[/red]" if report.broken else "[green]meets the contract[/green]"
+    console.print(f"  {escape(report.card.label)} {verdict} ({report.seconds:.1f} s)\n", highlight=False)
+
+
+def card_text(console: Console, card: VariantCard) -> None:
+    """A capability card."""
+    console.print(f"[bold]{escape(card.label)}[/bold]  {escape(card.title)}, {card.family}", highlight=False)
+    facts = {
+        "paper": card.paper,
+        "order": f"{card.order} (claimed: time N^{card.time_exponent:g}, memory N^{card.memory_exponent:g})",
+        "causal": "yes" if card.causal else "no",
+        "cross-attention": "yes" if card.cross else "no",
+        "key mask": card.key_mask,
+        "softmax when": card.exact_when or "never",
+        "options": ", ".join(f"{name}={value!r}" for name, value in card.options.items()) or "none",
+    }
+    for name, value in facts.items():
+        console.print(f"  {name:<16} {escape(value)}", highlight=False, soft_wrap=True)
+
+
+def comparison_text(title: str, folder: str, rows: Sequence[Row]) -> None:
+    """The ratio at each length, in numbers and words."""
+    console = _console()
+    console.print(f"{escape(title)}: time over time, pair by pair; below 1 the first is faster\n", highlight=False)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("pass", "N", "first ms", "second ms", "ratio", "95 % interval", "pairs", ""):
+        shown.add_column(name, justify="left" if name in ("pass", "") else "right")
+    for row in rows:
+        if row["status"] != "ok":
+            reason = f"{row['status']}: {row['reason']}"
+            shown.add_row(str(row["pass"]), str(row["length"]), "", "", "", "", "", escape(reason))
+            continue
+        low, high = row["ratio_low"], row["ratio_high"]
+        interval = "too few pairs" if low is None else f"{low:.3f} to {high:.3f}"
+        shown.add_row(
+            str(row["pass"]),
+            str(row["length"]),
+            f"{row['variant_ms']:.3f}",
+            f"{row['against_ms']:.3f}",
+            f"{row['ratio']:.3f}",
+            interval,
+            str(row["pairs"]),
+            _verdict(low, high),
+        )
+    console.print(shown)
+    console.print(f"Records: {escape(folder)}", highlight=False)
+
+
+def _verdict(low: object, high: object) -> str:
+    if not isinstance(low, float) or not isinstance(high, float):
+        return "undecided"
+    if high < 1.0:
+        return "first is faster"
+    return "second is faster" if low > 1.0 else "undecided"
+
+
+def _text(value: object) -> str:
+    if value is None or value == []:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(str(item) for item in value)
+    return str(value)
+
+
+def _console() -> Console:
+    console = Console()
+    # In a pipe nothing knows the width: lines stay whole.
+    return console if console.is_terminal else Console(width=10_000)

@@ -1,0 +1,175 @@
+"""How a run looks while it goes on: a live bar on a terminal, plain lines elsewhere. Always on stderr."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from results.cell import Cell, ComparisonCell, TrainingCell
+from results.record import Record
+
+# What a cell is taken to last before any of its protocol has ended, seconds.
+_FIRST_GUESS_S = 5.0
+
+
+def describe(cell: Cell) -> str:
+    """A cell in one line, for people."""
+    causal = " causal" if cell.causal else ""
+    if isinstance(cell, TrainingCell):
+        return f"training {cell.variant}{causal} on {cell.task}, seed {cell.seed}"
+    name = f"{cell.variant} against {cell.against}" if isinstance(cell, ComparisonCell) else str(cell.variant)
+    where = "" if cell.device == "cpu" else f" {cell.device}"
+    return (
+        f"{cell.protocol} {name}{causal}, {cell.scope} {cell.pass_}, N = {cell.length}, {cell.dtype}{where}"
+    )
+
+
+class Estimate:
+    """The time that the cells left will take, from what cells of their protocol took."""
+
+    def __init__(self) -> None:
+        self._walls: dict[str, list[float]] = defaultdict(list)
+
+    def learn(self, record: Record) -> None:
+        """Take in how long one cell took."""
+        self._walls[record.cell.protocol].append(record.wall_s)
+
+    def seconds(self, left: Iterable[Cell]) -> float:
+        """Seconds for these cells, each at the mean of its protocol."""
+        return sum(self._mean(cell.protocol) for cell in left)
+
+    def _mean(self, protocol: str) -> float:
+        walls = self._walls[protocol]
+        return sum(walls) / len(walls) if walls else _FIRST_GUESS_S
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people say them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+class _Counting:
+    """What both displays keep: cells done, failed and left."""
+
+    def __init__(self) -> None:
+        self.left: dict[str, Cell] = {}
+        self.failed = 0
+        self.total = 0
+        self.estimate = Estimate()
+
+    def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
+        """See Watcher."""
+        self.left = {cell.id: cell for cell in left}
+        self.total = len(done) + len(left)
+        for record in done:
+            self.estimate.learn(record)
+
+    def started(self, cell: Cell) -> None:
+        """See Watcher."""
+
+    def ended(self, record: Record) -> None:
+        """See Watcher."""
+        self.left.pop(record.cell_id, None)
+        self.failed += record.status not in ("ok", "unsupported")
+        self.estimate.learn(record)
+
+    def time_left(self) -> str:
+        """Time left, in words."""
+        return clock(self.estimate.seconds(self.left.values()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+class Lines(_Counting):
+    """One line a cell, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
+        """Say what there is to do."""
+        super().planned(done, left)
+        self._say(f"{self.total} cells: {len(done)} done before, {len(left)} to measure")
+
+    def ended(self, record: Record) -> None:
+        """Say what became of one cell."""
+        super().ended(record)
+        place = self.total - len(self.left)
+        reason = "" if record.reason is None else f": {record.reason}"
+        self._say(
+            f"[{place}/{self.total}] {record.status:<11} {describe(record.cell)}"
+            f" ({record.wall_s:.1f} s; {self.failed} failed, {self.time_left()} left){reason}"
+        )
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class Bar(_Counting):
+    """A bar with counts, time left and the cell at hand; cells without a measurement stay above it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("[red]{task.fields[failed]} failed[/red]"),
+            TextColumn("{task.fields[left]} cells, {task.fields[time]} left"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            refresh_per_second=2,  # a display must not disturb what is measured beside it
+        )
+        self._task = self._progress.add_task("", total=None, failed=0, left=0, time="?")
+
+    def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
+        """Set the bar to what is done already."""
+        super().planned(done, left)
+        self._progress.update(self._task, total=self.total)
+        self._show()
+
+    def started(self, cell: Cell) -> None:
+        """Name the cell at hand."""
+        self._progress.update(self._task, description=escape(describe(cell)))
+
+    def ended(self, record: Record) -> None:
+        """Move on; keep a line about a cell without a measurement."""
+        super().ended(record)
+        if record.reason is not None:
+            self._progress.console.print(
+                f"{record.status}: {describe(record.cell)}: {record.reason}", markup=False, highlight=False
+            )
+        self._show()
+
+    def _show(self) -> None:
+        self._progress.update(
+            self._task,
+            completed=self.total - len(self.left),
+            failed=self.failed,
+            left=len(self.left),
+            time=self.time_left(),
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+
+def display(console: Console) -> Lines | Bar:
+    """The display that fits where the output goes."""
+    return Bar(console) if console.is_terminal else Lines(console)

@@ -1,0 +1,1 @@
+"""Where a cell's process runs. One engine so far: this machine."""

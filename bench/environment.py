@@ -1,0 +1,139 @@
+"""What machine and software this is, and how fast it is right now."""
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from results.cell import Device
+from results.record import Calibration, Environment
+
+# One product of this size takes a few milliseconds on a few CPU cores: long enough to time, short
+# enough to repeat around every cell. The copy is larger than any last-level cache.
+_GEMM = {"cpu": 768, "cuda": 4096}
+_COPY_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
+_TRIES = 5
+
+
+def environment(device: Device) -> Environment:
+    """The facts of this machine that a measurement on `device` depends on."""
+    gpu = torch.cuda.get_device_properties(0) if device == "cuda" else None
+    commit, dirty = _git()
+    return Environment(
+        host=hashlib.sha256(platform.node().encode()).hexdigest()[:8],
+        os=f"{platform.system()} {platform.release()}",
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_bytes=_memory(),
+        threads=torch.get_num_threads(),
+        gpu=None if gpu is None else gpu.name,
+        gpu_memory_bytes=None if gpu is None else gpu.total_memory,
+        cuda=None if gpu is None else torch.version.cuda,
+        driver=_driver() if gpu is not None else None,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        attnbench=importlib.metadata.version("attnbench"),
+        commit=commit,
+        dirty=dirty,
+    )
+
+
+def synchronise(device: Device) -> None:
+    """Wait until the device has nothing left to do. On a CPU it never has."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def calibrate(device: Device) -> tuple[float, float]:
+    """One reading of the machine: FLOP/s of a matrix product, bytes/s of a copy."""
+    return gemm_flops_per_s(device), copy_bytes_per_s(device)
+
+
+def between(before: tuple[float, float], after: tuple[float, float]) -> Calibration:
+    """The readings before and after a measurement, by quantity."""
+    return Calibration(gemm_flops_per_s=(before[0], after[0]), copy_bytes_per_s=(before[1], after[1]))
+
+
+def gemm_flops_per_s(device: Device) -> float:
+    """Rate of one float32 matrix product, FLOP/s: the best of a few, after one to warm up."""
+    n = _GEMM[device]
+    a, b = torch.ones(n, n, device=device), torch.ones(n, n, device=device)
+    out = torch.empty(n, n, device=device)
+    return 2 * n**3 / _best(lambda: torch.mm(a, b, out=out), device)
+
+
+def copy_bytes_per_s(device: Device) -> float:
+    """Rate of a copy, bytes read plus bytes written per second: the best of a few, after one."""
+    source = torch.ones(_COPY_BYTES[device] // 4, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _best(lambda: target.copy_(source), device)
+
+
+def _best(call: Callable[[], Tensor], device: Device) -> float:
+    call()
+    best = float("inf")
+    for _ in range(_TRIES):
+        synchronise(device)
+        start = time.perf_counter()
+        call()
+        synchronise(device)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+@functools.cache
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_memory() -> int:
+    """Bytes of memory that a new process could take now."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return _memory()
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+@functools.cache
+def _driver() -> str | None:
+    return _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0")
+
+
+@functools.cache
+def _git() -> tuple[str | None, bool | None]:
+    """Commit of the clone that attnbench runs from, and whether it differs from it."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None, None
+    commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
+    changes = _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    return commit, None if changes is None else bool(changes)
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed commands
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,102 @@
+"""The memory protocol: how much one call takes beyond its inputs and parameters.
+
+On a CPU the allocator's own events are added up, which counts the scratch inside native kernels; on
+CUDA the allocator's counters are read. A pass of its own: neither is on when anything is timed.
+"""
+
+import resource
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from bench.calls import Call, Make, NotFinite, prepare
+from results.cell import MemoryCell
+from results.record import Memory
+
+
+def measure(cell: MemoryCell, make: Make) -> Memory:
+    """Measure the memory of one call.
+
+    Raises:
+        Unsupported: the variant does not have what the cell asks.
+        NotFinite: a result holds NaN or infinity.
+    """
+    call = prepare(cell, make, sets=1)
+    # The first call fills caches that outlive it (masks, libraries' own buffers): those are not its peak.
+    results = call(0)
+    for tensor in results if isinstance(results, tuple) else (results,):
+        if tensor is not None and not bool(torch.isfinite(tensor).all()):
+            raise NotFinite("the call gave numbers that are not finite")
+    del results
+    saved = saved_bytes(call) if call.backward else None
+    reserved = None
+    if cell.device == "cuda":
+        peak, reserved = _cuda_peak(call)
+    else:
+        peak = cpu_peak(call)
+    return Memory(
+        peak_bytes=peak,
+        saved_bytes=saved,
+        inputs_bytes=sum(tensor.nbytes for tensor in call.inputs[0]),
+        reserved_bytes=reserved,
+        rss_peak_bytes=rss_peak_bytes(),
+        declared_saved_bytes=call.cost().bytes_saved,
+    )
+
+
+def cpu_peak(call: Callable[[int], object]) -> int:
+    """The most bytes that were allocated at a time during one call, above what was before it."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        kept = call(0)
+    del kept
+    assert seen.profiler is not None
+    assert seen.profiler.kineto_results is not None
+    now = peak = 0
+    for event in seen.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    return peak
+
+
+def _cuda_peak(call: Call) -> tuple[int, int]:
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    kept = call(0)
+    torch.cuda.synchronize()
+    del kept
+    return torch.cuda.max_memory_allocated() - before, torch.cuda.max_memory_reserved()
+
+
+def saved_bytes(call: Call) -> int:
+    """Bytes of all storages kept for the backward pass, those of inputs and parameters aside."""
+    inputs = call.inputs[0]
+    known = {tensor.untyped_storage().data_ptr() for tensor in (*inputs, *call.module.parameters())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def unpack(tensor: Tensor) -> Tensor:
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        out = call.module(*inputs)
+    # The output is the caller's as well as the backward pass's; it counts if it is kept.
+    del out
+    return sum(kept.values())
+
+
+def rss_peak_bytes() -> int:
+    """The most resident memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return peak if sys.platform == "darwin" else peak * 1024

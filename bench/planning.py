@@ -1,0 +1,207 @@
+"""From a matrix to a plan: every name resolved, every option bound, every cell with its sources.
+
+What is wrong with a matrix is found here, before anything runs.
+"""
+
+import functools
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.matrix import Matrix
+from bench.sources import digest, module_file
+from lra_tasks import catalogue as tasks
+from lra_tasks.interface import Task
+from results.cell import Cell, ComparisonCell, TrainingCell
+from results.run import Plan, TaskCard, VariantCard
+from results.spec import Scalar, Spec
+from variants import catalogue as variants
+from variants.interface import Attention, Dims, Unsupported
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A variant in a file outside the repository, named `path.py:Class` or `path.py:Class(option=value)`."""
+
+    reference: str
+    spec: Spec
+
+    @classmethod
+    def parse(cls, text: str) -> "Outside":
+        """Read the notation of `--file`.
+
+        Raises:
+            ValueError: there is no colon, or what follows it is not a spec.
+        """
+        path, colon, call = text.rpartition(":")
+        if not colon or not path:
+            raise ValueError(f"cannot read {text!r}: write path.py:Class")
+        spec = Spec.parse(call)
+        return cls(f"{path}:{spec.name}", spec)
+
+
+class Resolver:
+    """Finds what specs name: on the contents pages, and among the files given."""
+
+    def __init__(self, outside: Iterable[Outside] = ()) -> None:
+        self.outside = {entry.spec.name: entry.reference for entry in outside}
+        for name in self.outside:
+            if name in variants.names():
+                raise ValueError(f"a variant named {name!r} is built in; rename the class in {self.outside[name]}")
+
+    def names(self) -> list[str]:
+        """Every variant that is built in or installed."""
+        return variants.names()
+
+    def references(self) -> tuple[str, ...]:
+        """The files given, as `path.py:Class`."""
+        return tuple(self.outside.values())
+
+    def variant(self, spec: Spec) -> type[Attention]:
+        """The class that a spec names.
+
+        Raises:
+            ValueError: there is none of this name, or its file does not give one.
+        """
+        if spec.name in self.outside:
+            return _load(self.outside[spec.name])
+        return variants.find(spec.name)
+
+    def attention(self, spec: Spec, dims: Dims, *, causal: bool) -> Attention:
+        """The attention that a spec names, built.
+
+        Raises:
+            ValueError: an unknown option, or a value that it does not take.
+            Unsupported: the mechanism has no such form.
+        """
+        return variants.build(self.variant(spec), dims, causal=causal, options=spec.options)
+
+    def task(self, spec: Spec) -> Task:
+        """The task that a spec names, without its data.
+
+        Raises:
+            ValueError: there is none of this name, or an option that it does not take.
+        """
+        return tasks.build(spec.name, spec.options)
+
+    def origin(self, spec: Spec) -> str:
+        """Where the variant comes from."""
+        return "file" if spec.name in self.outside else variants.origin(spec.name)
+
+
+@functools.cache
+def _load(reference: str) -> type[Attention]:
+    return variants.load(reference)
+
+
+def plan(matrix: Matrix, resolver: Resolver) -> Plan:
+    """All cells of a matrix with their sources, and the cards of what they name.
+
+    Raises:
+        ValueError: an unknown variant, task or option, or a value that one does not take.
+    """
+    cells = [cell.model_copy(update={"sources": sources(cell, resolver)}) for cell in matrix.cells()]
+    # Copies made by model_copy skip validation and keep cached ids; a fresh read does neither.
+    cells = [type(cell).model_validate_json(cell.model_dump_json()) for cell in cells]
+    for cell in cells:
+        unsupported(cell, resolver)
+    named = {str(spec): spec for cell in cells for spec in specs(cell)}
+    task_specs = {str(cell.task): cell.task for cell in cells if isinstance(cell, TrainingCell)}
+    return Plan(
+        name=matrix.name,
+        description=matrix.description,
+        cells=tuple(cells),
+        variants={label: variant_card(spec, resolver) for label, spec in sorted(named.items())},
+        tasks={label: task_card(spec, resolver.task(spec)) for label, spec in sorted(task_specs.items())},
+    )
+
+
+def specs(cell: Cell) -> tuple[Spec, ...]:
+    """The variants of a cell: one, or the two of a comparison."""
+    return (cell.variant, cell.against) if isinstance(cell, ComparisonCell) else (cell.variant,)
+
+
+def dims(cell: Cell, resolver: Resolver) -> Dims:
+    """What the variant of this cell is built for."""
+    length = resolver.task(cell.task).length if isinstance(cell, TrainingCell) else cell.length
+    return Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=length, seed=cell.seed)
+
+
+def unsupported(cell: Cell, resolver: Resolver) -> list[str]:
+    """Why this cell cannot be measured, by the variants' own word; empty if it can.
+
+    Raises:
+        ValueError: an option or a value that the variant does not take.
+    """
+    for spec in specs(cell):
+        try:
+            resolver.attention(spec, dims(cell, resolver), causal=cell.causal)
+        except Unsupported as answer:
+            return answer.reasons
+    return []
+
+
+def sources(cell: Cell, resolver: Resolver) -> str:
+    """The digest of the protocol, the variants and the task of a cell."""
+    files = [_file(f"bench.{cell.protocol}")]
+    files += [Path(inspect.getfile(resolver.variant(spec))) for spec in specs(cell)]
+    if isinstance(cell, TrainingCell):
+        files.append(Path(inspect.getfile(type(resolver.task(cell.task)))))
+    return _digest(frozenset(files))
+
+
+@functools.cache
+def _digest(files: frozenset[Path]) -> str:
+    return digest(files)
+
+
+def _file(module: str) -> Path:
+    path = module_file(module)
+    assert path is not None, module
+    return path
+
+
+def variant_card(spec: Spec, resolver: Resolver) -> VariantCard:
+    """What the reports must know of this variant."""
+    cls, caps = resolver.variant(spec), resolver.variant(spec).caps
+    declared = {name: option.default for name, option in variants.options(cls).items()}
+    options: Mapping[str, Scalar] = {**declared, **spec.options}
+    return VariantCard(
+        label=str(spec),
+        family=caps.family,
+        title=caps.title,
+        paper=caps.paper,
+        order=caps.order,
+        time_exponent=caps.time_exponent,
+        memory_exponent=caps.memory_exponent,
+        causal=caps.causal,
+        cross=caps.cross,
+        key_mask=caps.key_mask,
+        exact_when=caps.exact_when,
+        options=dict(options),
+        origin=resolver.origin(spec),
+        picture=_picture(spec, resolver),
+    )
+
+
+def _picture(spec: Spec, resolver: Resolver) -> str | None:
+    """The pattern at 16 x 16 with the options given; None where position does not decide."""
+    pattern = resolver.attention(spec, Dims(heads=1, head_dim=8, max_len=16), causal=False).pattern
+    return None if pattern is None else pattern.picture(16)
+
+
+def task_card(spec: Spec, task: Task) -> TaskCard:
+    """What the reports must know of this task."""
+    card = task.card
+    return TaskCard(
+        label=str(spec),
+        title=card.title,
+        paper=card.paper,
+        description=card.description,
+        classes=card.classes,
+        length=task.length,
+        source=card.source,
+        floors=dict(card.floors),
+        facts=dict(task.facts()),
+    )

@@ -1,0 +1,231 @@
+"""The training protocol: the accuracy that a small network with this variant reaches on a task.
+
+Same network, optimizer, schedule, batches and seeds for every variant; only the attention differs. The
+weights that did best on the validation split are tested once, and so are those of the last step.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from bench.calls import DTYPES, Make, NotFinite
+from bench.environment import synchronise
+from bench.memory import cpu_peak, rss_peak_bytes
+from bench.model import Network
+from lra_tasks.interface import IGNORE, Batch, Examples, Task
+from results.cell import TrainingCell
+from results.record import Evaluation, Training
+from variants.interface import Attention, Dims
+
+# Sequences in one evaluation batch, as a multiple of the training batch: no gradients, so more fit.
+EVALUATION_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class Score:
+    """Labels predicted right, labels asked, and the mean loss of a label."""
+
+    correct: int
+    total: int
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of labels predicted right."""
+        return self.correct / self.total
+
+
+def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
+    """Train, choose by validation, test once.
+
+    Raises:
+        Unsupported: the variant does not have what the cell asks.
+        NotFinite: the loss stopped being a finite number.
+        FileNotFoundError: the task's data set is not there.
+    """
+    network = build(cell, make, task).to(device=cell.device, dtype=DTYPES[cell.dtype])
+    train, validation = task.examples("train"), task.examples("validation")
+    # Dropout is the one thing that draws from torch's global generator; this process is this cell's own.
+    torch.manual_seed(cell.seed)
+    trace = Trace()
+    best, best_step = fit(network, cell, train, validation, trace)
+    peak = step_peak(network, cell, train)
+    test = task.examples("test")
+    last_score = evaluate(network, test, cell)
+    network.load_state_dict(best)
+    score = evaluate(network, test, cell)
+    attentions = [module for module in network.modules() if isinstance(module, Attention)]
+    return Training(
+        test_correct=score.correct,
+        test_total=score.total,
+        test_loss=score.loss,
+        last_test_correct=last_score.correct,
+        best_step=best_step,
+        evaluations=trace.evaluations,
+        train_s=sum(trace.step_s),
+        step_s=trace.step_s,
+        data_wait_s=trace.data_wait_s,
+        tokens=trace.tokens,
+        examples=cell.steps * cell.batch,
+        peak_bytes=peak,
+        rss_peak_bytes=rss_peak_bytes(),
+        parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
+        variant_parameters=sum(p.numel() for attention in attentions for p in attention.parameters()),
+        floor=task.card.floor,
+        facts=dict(task.facts()),
+    )
+
+
+class Trace:
+    """What training leaves behind beside the weights."""
+
+    def __init__(self) -> None:
+        self.evaluations: list[Evaluation] = []
+        self.step_s: list[float] = []
+        self.data_wait_s = 0.0
+        self.tokens = 0
+
+
+def build(cell: TrainingCell, make: Make, task: Task) -> Network:
+    """The network of a cell. Layers get attentions of different seeds."""
+
+    def attention(layer: int) -> Attention:
+        seed = cell.seed * 1000 + layer
+        return make(Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=task.length, seed=seed))
+
+    return Network(
+        attention,
+        vocabulary=task.card.vocabulary,
+        classes=task.card.classes,
+        output=task.card.output,
+        max_len=task.length,
+        layers=cell.layers,
+        ffn=cell.ffn,
+        positions=cell.positions,
+        dropout=cell.dropout,
+        seed=cell.seed,
+    )
+
+
+def fit(
+    network: Network, cell: TrainingCell, train: Examples, validation: Examples, trace: Trace
+) -> tuple[dict[str, Tensor], int]:
+    """Train for cell.steps steps; return the best weights by validation accuracy, and their step.
+
+    Of equal accuracies the earlier counts.
+
+    Raises:
+        NotFinite: the loss stopped being a finite number.
+    """
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=cell.learning_rate, weight_decay=cell.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, cell))
+    stream = batches(train, cell)
+    best: dict[str, Tensor] = {}
+    best_accuracy, best_step = -1.0, 0
+    losses: list[float] = []
+    network.train()
+    for step in range(1, cell.steps + 1):
+        synchronise(cell.device)
+        start = time.perf_counter()
+        batch = next(stream).to(cell.device)
+        trace.data_wait_s += time.perf_counter() - start
+        losses.append(update(network, optimizer, batch, cell))
+        schedule.step()
+        synchronise(cell.device)
+        trace.step_s.append(time.perf_counter() - start)
+        trace.tokens += int(batch.mask.sum())
+        if not math.isfinite(losses[-1]):
+            raise NotFinite(f"the loss was {losses[-1]} at step {step} of {cell.steps}")
+        if step % cell.evaluate_every == 0 or step == cell.steps:
+            score = evaluate(network, validation, cell)
+            mean_loss = sum(losses) / len(losses)
+            trace.evaluations.append(
+                Evaluation(step=step, train_loss=mean_loss, loss=score.loss, accuracy=score.accuracy)
+            )
+            losses.clear()
+            if score.accuracy > best_accuracy:
+                best, best_accuracy, best_step = copy.deepcopy(network.state_dict()), score.accuracy, step
+    return best, best_step
+
+
+def update(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, cell: TrainingCell) -> float:
+    """One step; returns its loss."""
+    loss = loss_of(network, batch)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), cell.clip)
+    optimizer.step()
+    return loss.item()
+
+
+def loss_of(network: Network, batch: Batch) -> Float[Tensor, ""]:
+    """Mean cross-entropy of the labels that a batch asks for."""
+    logits = network(batch.tokens, batch.mask)
+    return F.cross_entropy(logits.flatten(0, -2).float(), batch.labels.flatten(), ignore_index=IGNORE)
+
+
+def rate(step: int, cell: TrainingCell) -> float:
+    """The learning rate after `step` steps, as a share of its peak."""
+    if step < cell.warmup:
+        return (step + 1) / cell.warmup
+    progress = (step - cell.warmup) / max(1, cell.steps - cell.warmup)
+    if cell.schedule == "constant":
+        return 1.0
+    return 1.0 - progress if cell.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def batches(examples: Examples, cell: TrainingCell) -> Iterator[Batch]:
+    """Training batches without end: epoch after epoch, each in an order of its own, all of equal size."""
+    random = np.random.default_rng(cell.seed)
+    size = min(cell.batch, len(examples))
+    while True:
+        order = random.permutation(len(examples))
+        for start in range(0, len(order) - size + 1, size):
+            yield examples.batch(order[start : start + size])
+
+
+def evaluate(network: Network, examples: Examples, cell: TrainingCell) -> Score:
+    """Score every example, in batches of similar length so that little padding is computed."""
+    order = np.argsort(examples.lengths, kind="stable")
+    correct = total = 0
+    loss = 0.0
+    network.eval()
+    with torch.no_grad():
+        for batch in examples.batches(order, cell.batch * EVALUATION_BATCHES):
+            placed = batch.to(cell.device)
+            logits = network(placed.tokens, placed.mask).flatten(0, -2).float()
+            labels = placed.labels.flatten()
+            asked = labels != IGNORE
+            correct += int((logits.argmax(-1) == labels)[asked].sum())
+            total += int(asked.sum())
+            loss += float(F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum"))
+    network.train()
+    return Score(correct, total, loss / total)
+
+
+def step_peak(network: Network, cell: TrainingCell, train: Examples) -> int:
+    """The most bytes that one forward and backward of a training batch allocates at a time."""
+    batch = next(batches(train, cell)).to(cell.device)
+
+    def call(turn: int) -> None:
+        del turn
+        loss = loss_of(network, batch)
+        torch.autograd.grad(loss, [p for p in network.parameters() if p.requires_grad], allow_unused=True)
+
+    if cell.device == "cpu":
+        return cpu_peak(call)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call(0)
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before

@@ -1,0 +1,133 @@
+"""What runs in a child: one cell measured, or one variant checked. Questions and answers are JSON."""
+
+import traceback
+from collections.abc import Callable
+from typing import assert_never
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench import comparison, memory, speed, training
+from bench.calls import Make, NotFinite
+from bench.gate import Wrong
+from bench.planning import Outside, Resolver
+from results.cell import Cell, ComparisonCell, MemoryCell, SpeedCell, TrainingCell
+from results.record import Comparison, Measurement, Memory, Speed, Status, Training
+from results.spec import Spec
+from variants import contract
+from variants.interface import Attention, Dims, Unsupported
+
+
+class Question(BaseModel):
+    """A cell to measure, and the files of variants that are not on the contents page."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cell: Cell
+    outside: tuple[str, ...] = ()
+
+
+class Answer(BaseModel):
+    """What came of it: a measurement, or a status with its reason."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: Status
+    reason: str | None = None
+    error: str | None = None
+    measurement: Measurement | None = Field(default=None)
+
+
+class CheckQuestion(BaseModel):
+    """A variant to hold to the contract."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: Spec
+    outside: tuple[str, ...] = ()
+
+
+class CheckFinding(BaseModel):
+    """One law on one trial, as the contract found it."""
+
+    law: str
+    trial: str
+    causal: bool
+    status: str
+    message: str
+
+
+class CheckAnswer(BaseModel):
+    """All findings of one variant."""
+
+    findings: list[CheckFinding]
+
+
+def measure(question: str) -> str:
+    """Measure one cell. Whatever the variant does short of ending the process becomes an Answer."""
+    asked = Question.model_validate_json(question)
+    try:
+        answer = Answer(status="ok", measurement=_measure(asked.cell, _resolver(asked.outside)))
+    except Exception as error:  # noqa: BLE001 - any fault of a variant is an answer
+        # The whole traceback goes to the cell's log; the record keeps its one line.
+        traceback.print_exc()
+        answer = _fault(error)
+    return answer.model_dump_json()
+
+
+def check(question: str) -> str:
+    """Hold one variant to the contract."""
+    asked = CheckQuestion.model_validate_json(question)
+    cls = _resolver(asked.outside).variant(asked.variant)
+    findings = [
+        CheckFinding(
+            law=found.law,
+            trial=str(found.trial),
+            causal=found.causal,
+            status=found.status,
+            message=found.message,
+        )
+        for found in contract.run_contract(cls)
+    ]
+    return CheckAnswer(findings=findings).model_dump_json()
+
+
+def _resolver(outside: tuple[str, ...]) -> Resolver:
+    return Resolver(Outside.parse(text) for text in outside)
+
+
+def _measure(cell: Cell, resolver: Resolver) -> Speed | Memory | Comparison | Training:
+    def make(spec: Spec) -> Make:
+        def build(dims: Dims) -> Attention:
+            return resolver.attention(spec, dims, causal=cell.causal)
+
+        return build
+
+    if isinstance(cell, SpeedCell):
+        return speed.measure(cell, make(cell.variant))
+    if isinstance(cell, MemoryCell):
+        return memory.measure(cell, make(cell.variant))
+    if isinstance(cell, ComparisonCell):
+        return comparison.measure(cell, make(cell.variant), make(cell.against))
+    if isinstance(cell, TrainingCell):
+        return training.measure(cell, make(cell.variant), resolver.task(cell.task))
+    assert_never(cell)
+
+
+def _fault(error: Exception) -> Answer:
+    kinds: list[tuple[Callable[[Exception], bool], Status]] = [
+        (lambda error: isinstance(error, Unsupported), "unsupported"),
+        (lambda error: isinstance(error, NotFinite), "nan"),
+        (lambda error: isinstance(error, Wrong), "wrong"),
+        (_is_out_of_memory, "oom"),
+    ]
+    status: Status = next((status for matches, status in kinds if matches(error)), "error")
+    reason = str(error).strip() or "no message"
+    return Answer(status=status, reason=reason, error=type(error).__name__)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The CPU allocator has no exception of its own.
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in str(error)

@@ -1,0 +1,171 @@
+"""The metrics: each declared once, in the table at the foot, with its unit and how it is derived."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from results.cell import SpeedCell
+from results.record import Comparison, Memory, Record, Speed, Training
+
+from reports import statistics
+from reports.statistics import Estimate
+
+MEBI = 2**20
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a record gives.
+
+    Attributes:
+        column: its name in the frame; `column_low`, `column_high` and `column_n` beside it where it
+            has an interval.
+        label: its name in words, for axes and table heads.
+        unit: of the column; "" for a pure number.
+        better: which direction is better.
+        scale: of an axis that shows it.
+        derived: how, in words.
+        derive: the same in code; None for a record that does not give it.
+        interval: whether `derive` gives one.
+    """
+
+    column: str
+    label: str
+    unit: str
+    better: Literal["lower", "higher"]
+    scale: Literal["log", "linear"]
+    derived: str
+    derive: Callable[[Record], Estimate | float | None]
+    interval: bool = False
+
+    @property
+    def head(self) -> str:
+        """Label and unit, as an axis shows them."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+def _latency(record: Record) -> Estimate | None:
+    found = record.measurement
+    return statistics.median([1e3 * s for s in found.samples_s]) if isinstance(found, Speed) else None
+
+
+def _first_call(record: Record) -> float | None:
+    found = record.measurement
+    return 1e3 * found.first_call_s if isinstance(found, Speed) else None
+
+
+def _tokens_per_s(record: Record) -> float | None:
+    found, cell = record.measurement, record.cell
+    if not (isinstance(found, Speed) and isinstance(cell, SpeedCell)):
+        return None
+    return _over(cell.batch * cell.length, float(np.median(found.samples_s)))
+
+
+def _useful_flops_per_s(record: Record) -> float | None:
+    found, cell = record.measurement, record.cell
+    if not (isinstance(found, Speed) and isinstance(cell, SpeedCell)):
+        return None
+    work = found.work
+    flops = work.flops_forward + (work.flops_backward if cell.pass_ == "fwd_bwd" else 0)
+    # A mechanism that computes no pairs wastes none.
+    useful = work.pairs_useful / work.pairs_executed if work.pairs_executed else 1.0
+    return _over(flops * useful, float(np.median(found.samples_s)))
+
+
+def _useful_tflops_per_s(record: Record) -> float | None:
+    rate = _useful_flops_per_s(record)
+    return None if rate is None else rate / 1e12
+
+
+def _gemm_share(record: Record) -> float | None:
+    rate, found = _useful_flops_per_s(record), record.measurement
+    if rate is None or not isinstance(found, Speed):
+        return None
+    return _over(100 * rate, float(np.mean(found.calibration.gemm_flops_per_s)))
+
+
+def _peak(record: Record) -> float | None:
+    found = record.measurement
+    return found.peak_bytes / MEBI if isinstance(found, Memory) else None
+
+
+def _saved(record: Record) -> float | None:
+    found = record.measurement
+    if not isinstance(found, Memory) or found.saved_bytes is None:
+        return None
+    return found.saved_bytes / MEBI
+
+
+def _ratio(record: Record) -> Estimate | None:
+    found = record.measurement
+    return statistics.paired_ratio(found.pairs_s) if isinstance(found, Comparison) else None
+
+
+def _accuracy(record: Record) -> Estimate | None:
+    found = record.measurement
+    if not isinstance(found, Training) or not found.test_total:
+        return None
+    return statistics.wilson(found.test_correct, found.test_total)
+
+
+def _last_accuracy(record: Record) -> float | None:
+    found = record.measurement
+    return _over(found.last_test_correct, found.test_total) if isinstance(found, Training) else None
+
+
+def _steps_per_s(record: Record) -> float | None:
+    found = record.measurement
+    if not isinstance(found, Training) or not found.step_s:
+        return None
+    return _over(1.0, float(np.median(found.step_s)))
+
+
+def _train_tokens_per_s(record: Record) -> float | None:
+    found = record.measurement
+    return _over(found.tokens, found.train_s) if isinstance(found, Training) else None
+
+
+def _train_peak(record: Record) -> float | None:
+    found = record.measurement
+    return found.peak_bytes / MEBI if isinstance(found, Training) else None
+
+
+def _over(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+METRICS: dict[str, Metric] = {
+    metric.column: metric
+    for metric in (
+        Metric("latency_ms", "latency", "ms", "lower", "log",
+               "median of the timed calls", _latency, interval=True),
+        Metric("first_call_ms", "first call", "ms", "lower", "log",
+               "the very first call", _first_call),
+        Metric("tokens_per_s", "throughput", "tokens/s", "higher", "log",
+               "batch x length over the median latency", _tokens_per_s),
+        Metric("useful_tflops_per_s", "useful work", "TFLOP/s", "higher", "log",
+               "FLOPs of the matrix products, without the share spent on masked pairs, over the median "
+               "latency", _useful_tflops_per_s),
+        Metric("gemm_share_percent", "share of the GEMM rate", "%", "higher", "linear",
+               "useful work over the rate of a plain matrix product, measured just before and after",
+               _gemm_share),
+        Metric("peak_mib", "peak memory", "MiB", "lower", "log",
+               "most bytes allocated at a time, above inputs and parameters", _peak),
+        Metric("saved_mib", "kept for backward", "MiB", "lower", "log",
+               "bytes kept between forward and backward, inputs and parameters aside", _saved),
+        Metric("time_ratio", "time ratio", "", "lower", "log",
+               "median over the pairs of the variant's time over the other's", _ratio, interval=True),
+        Metric("accuracy", "test accuracy", "", "higher", "linear",
+               "test labels right, with the weights that did best on validation", _accuracy, interval=True),
+        Metric("last_accuracy", "test accuracy of the last step", "", "higher", "linear",
+               "test labels right, with the weights of the last step", _last_accuracy),
+        Metric("steps_per_s", "training speed", "steps/s", "higher", "log",
+               "one over the median training step", _steps_per_s),
+        Metric("train_tokens_per_s", "training throughput", "tokens/s", "higher", "log",
+               "real tokens over the seconds of all training steps", _train_tokens_per_s),
+        Metric("train_peak_mib", "peak memory of a training step", "MiB", "lower", "log",
+               "most bytes allocated in one forward and backward", _train_peak),
+    )
+}  # fmt: skip

@@ -1,0 +1,168 @@
+"""The figures of a run, and their files."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.bubbles import bubbles
+from reports.charts import Chart, Series, draw, look, short
+from reports.frame import Row, rows_of
+from reports.metrics import METRICS
+from reports.palette import Style, styles
+from reports.scores import MACHINE, Score, boards, score
+from reports.statistics import Estimate
+from reports.summary import RECIPE, Panel, differing, grouped, panels, settle_machines
+
+PNG_DPI = 160
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure: its file name without suffix, its title, what it shows to who cannot see it."""
+
+    name: str
+    title: str
+    subtitle: str
+    alt: str
+    figure: Figure
+
+    def save(self, folder: Path) -> None:
+        """Write `<name>.svg` and `<name>.png`: the same bytes for the same figure, on any day."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with look():
+            self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None, "Creator": None})
+            self.figure.savefig(folder / f"{self.name}.png", dpi=PNG_DPI, metadata={"Software": None})
+
+
+def plots(table: pd.DataFrame) -> list[Plot]:
+    """Every figure that the cells of this frame can give: speed, memory, accuracy, distance."""
+    rows = rows_of(table)
+    drawn = styles(row["variant"] for row in rows)
+    found = [_growth(panel, drawn) for panel in panels(rows, "speed", "latency_ms")]
+    found += [_growth(panel, drawn) for panel in panels(rows, "memory", "peak_mib")]
+    found += [_distance(key, members, drawn) for key, members in distances(rows)]
+    for board in boards(rows):
+        figure = bubbles(board, drawn)
+        title = f"Accuracy against training throughput: {board.task}"
+        found.append(
+            figure and Plot(f"accuracy-{board.name}", title, board.conditions, _scores_alt(title, board.scores), figure)
+        )
+    return [plot for plot in found if plot is not None]
+
+
+def _growth(panel: Panel, drawn: Mapping[str, Style]) -> Plot | None:
+    """A metric against N; None where no cell has a value."""
+    series: list[Series] = []
+    failures: list[tuple[str, str, float, str]] = []
+    absent: dict[str, list[str]] = {}
+    for variant in panel.variants:
+        points = panel.of(variant)
+        # A logarithmic axis has no place for 0, so 0 is written, not drawn.
+        known = [(float(p.length), p.estimate) for p in points if p.estimate is not None and p.estimate.value > 0]
+        holes = [(p.length, p.status if p.estimate is None else "zero") for p in points if not _drawable(p.estimate)]
+        if known:
+            series.append(Series(variant, variant, tuple(known)))
+            failures += [(variant, variant, float(length), status) for length, status in holes]
+        else:
+            statuses = " / ".join(dict.fromkeys(_said(status) for _, status in holes))
+            absent.setdefault(statuses, []).append(variant)
+    if not series:
+        return None
+    notes = [f"Without a value at any length, {status}: {', '.join(names)}." for status, names in absent.items()]
+    notes.append(_whiskers(series, panel))
+    chart = Chart(
+        panel.title, panel.subtitle, "sequence length N (tokens)", panel.metric.head, tuple(series),
+        tuple(failures), tuple(note for note in notes if note),
+    )  # fmt: skip
+    return Plot(panel.name, panel.title, panel.subtitle, _growth_alt(panel, series, failures), draw(chart, drawn))
+
+
+def _drawable(found: Estimate | None) -> bool:
+    return found is not None and found.value > 0
+
+
+def _said(status: str) -> str:
+    return {"oom": "out of memory", "nan": "not finite", "left": "not run"}.get(status, status)
+
+
+def _whiskers(series: Sequence[Series], panel: Panel) -> str:
+    if not any(estimate.low is not None for one in series for _, estimate in one.points):
+        return ""
+    repeats = max(len(point.rows) for point in panel.points)
+    over = ", spanned over repetitions" if repeats > 1 else ""
+    return f"Points: {panel.metric.derived}. Whiskers: 95 % interval of the median{over}; often smaller than the mark."
+
+
+def _growth_alt(panel: Panel, series: Sequence[Series], failures: Sequence[tuple[str, str, float, str]]) -> str:
+    longest = panel.lengths[-1]
+    ends = sorted((s.points[-1][1].value, s.label) for s in series if s.points[-1][0] == longest)
+    said = ", ".join(f"{label} {value:.3g}" for value, label in ends)
+    text = f"{panel.title}; {panel.subtitle}. Log-log lines of {len(series)} variants."
+    if said:
+        text += f" At N = {short(longest)}, in {panel.metric.unit}: {said}."
+    if failures:
+        text += " No value: " + ", ".join(f"{label} at {short(x)} ({_said(s)})" for _, label, x, s in failures) + "."
+    return text
+
+
+def distances(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Trainings on tasks with a dependency distance, by task (its other options) and machine."""
+    known = [row for row in rows if row["protocol"] == "training" and row.get("fact_distance") is not None]
+    named = [{**row, "family": family(row["task"])} for row in settle_machines(known)]
+    groups = grouped(named, ("family", *MACHINE)).values()
+    return [(members[0]["family"], members) for members in groups if len({r["fact_distance"] for r in members}) > 1]
+
+
+def family(task: str) -> str:
+    """A task without its distance."""
+    from results.spec import Spec
+
+    spec = Spec.parse(task)
+    return str(Spec(name=spec.name, pairs=tuple(pair for pair in spec.pairs if pair[0] != "distance")))
+
+
+def _distance(task: str, rows: Sequence[Row], drawn: Mapping[str, Style]) -> Plot | None:
+    apart = differing(rows, RECIPE)
+    curves: dict[str, list[tuple[float, Score]]] = {}
+    for same in grouped(rows, ("variant", *RECIPE, "fact_distance")).values():
+        one = score(same, apart)
+        curves.setdefault(one.label, []).append((float(same[0]["fact_distance"]), one))
+    series: list[Series] = []
+    failures: list[tuple[str, str, float, str]] = []
+    for label, points in curves.items():
+        variant = points[0][1].variant
+        known = tuple((x, one.accuracy) for x, one in points if one.accuracy is not None)
+        if known:
+            series.append(Series(label, variant, known))
+        failures += [(variant, label, x, (*one.failures, "left")[0]) for x, one in points if one.accuracy is None]
+    if not series:
+        return None
+    floors = {float(row["fact_distance"]): row["floor"] for row in rows if row["floor"] is not None}
+    title = f"Accuracy against dependency distance: {task}"
+    conditions = f"{rows[0]['dtype']} · {rows[0]['machine'] or rows[0]['device']}"
+    chart = Chart(
+        title, conditions, "dependency distance (tokens)", "test accuracy (%)", tuple(series), tuple(failures),
+        ("Dotted: the accuracy that needs no understanding. Whiskers: 95 %, over seeds where there are two or more.",),
+        log_y=False, percent=True, floor=tuple(sorted(floors.items())),
+    )  # fmt: skip
+    alt = f"{title}. " + " ".join(
+        f"{s.label}: " + ", ".join(f"{100 * e.value:.0f} % at {short(x)}" for x, e in s.points) + "." for s in series
+    )
+    return Plot(f"distance-{_slug(task)}-{rows[0]['dtype']}-{rows[0]['device']}", title, conditions, alt, draw(chart, drawn))
+
+
+def _slug(text: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in text).strip("-")
+
+
+def _scores_alt(title: str, scores: Sequence[Score]) -> str:
+    said = [
+        f"{one.label} {100 * one.accuracy.value:.1f} % at {rate:.3g} tokens/s"
+        for one in scores
+        if one.accuracy is not None and (rate := one.median("train_tokens_per_s")) is not None
+    ]
+    return f"{title}. Bubble area is memory. " + "; ".join(said) + "."

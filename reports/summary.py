@@ -1,0 +1,161 @@
+"""From rows to what figures and tables show: points of a curve, scores on a task.
+
+A setting is everything about cells that must be equal before their numbers may stand in one figure.
+What repeats within a setting - repetitions and seeds - becomes one point.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reports import statistics
+from reports.frame import LEFT, Row
+from reports.metrics import METRICS, Metric
+from reports.palette import REFERENCES
+from reports.statistics import Estimate
+
+SETTING = ("scope", "pass", "causal", "dtype", "device", "machine", "heads", "head_dim", "batch")
+# What a training cell has besides the variant, the task, and what repeats.
+RECIPE = (
+    "causal", "heads", "head_dim", "layers", "ffn", "positions", "dropout", "steps", "batch", "learning_rate",
+    "schedule", "warmup", "weight_decay", "clip", "evaluate_every",
+)  # fmt: skip
+
+Key = tuple[object, ...]
+PASSES = {"fwd": "forward pass", "fwd_bwd": "forward and backward pass"}
+SCOPES = {"core": "attention alone", "layer": "attention layer with its projections"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is known of one variant at one length: an estimate, or the status that stands for it."""
+
+    variant: str
+    length: int
+    estimate: Estimate | None
+    status: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All points of one metric in one setting."""
+
+    metric: Metric
+    setting: Mapping[str, object]
+    name: str
+    points: tuple[Point, ...]
+
+    @property
+    def title(self) -> str:
+        """What is shown, in words."""
+        where = f"{SCOPES[str(self.setting['scope'])]}, {PASSES[str(self.setting['pass'])]}"
+        return f"{self.metric.label.capitalize()} against sequence length: {where}"
+
+    @property
+    def subtitle(self) -> str:
+        """Under which conditions."""
+        at = self.setting
+        return (
+            f"{'causal' if at['causal'] else 'not causal'} · {at['dtype']} · {at['heads']} heads of width "
+            f"{at['head_dim']} · batch {at['batch']} · {at['machine'] or at['device']}"
+        )
+
+    @property
+    def lengths(self) -> list[int]:
+        """The sequence lengths, rising."""
+        return sorted({point.length for point in self.points})
+
+    @property
+    def variants(self) -> list[str]:
+        """The variants, full attention first."""
+        names = {point.variant for point in self.points}
+        return sorted(names, key=lambda name: (list(REFERENCES).index(name) if name in REFERENCES else 9, name))
+
+    def at(self, variant: str, length: int) -> Point | None:
+        """The point of a variant at a length, if there is one."""
+        return next((p for p in self.points if (p.variant, p.length) == (variant, length)), None)
+
+    def of(self, variant: str) -> list[Point]:
+        """The points of a variant by rising length."""
+        return sorted((p for p in self.points if p.variant == variant), key=lambda p: p.length)
+
+
+def panels(rows: Sequence[Row], protocol: str, column: str) -> list[Panel]:
+    """The panels of a metric of speed or memory cells, one a setting, in a fixed order."""
+    metric = METRICS[column]
+    chosen = settle_machines([row for row in rows if row["protocol"] == protocol])
+    found: list[Panel] = []
+    names: dict[str, int] = {}
+    for key, members in grouped(chosen, SETTING).items():
+        setting = dict(zip(SETTING, key, strict=True))
+        points = tuple(
+            _point(metric, same) for same in grouped(members, ("variant", "length")).values()
+        )
+        name = _name(protocol, setting, names)
+        found.append(Panel(metric, setting, name, points))
+    return found
+
+
+def settle_machines(rows: Sequence[Row]) -> list[Row]:
+    """Cells without a record belong to the only machine that ran their device, where there is one."""
+    machines: dict[object, set[str]] = {}
+    for row in rows:
+        if row["machine"] is not None:
+            machines.setdefault(row["device"], set()).add(row["machine"])
+    only = {device: next(iter(names)) for device, names in machines.items() if len(names) == 1}
+    return [row if row["machine"] is not None else {**row, "machine": only.get(row["device"])} for row in rows]
+
+
+def grouped(rows: Iterable[Row], columns: Sequence[str]) -> dict[Key, list[Row]]:
+    """Rows by their values in these columns, the groups in the order of the values' text."""
+    groups: dict[Key, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return dict(sorted(groups.items(), key=lambda item: [_rank(value) for value in item[0]]))
+
+
+def differing(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """The columns in which these rows are not all equal."""
+    return [column for column in columns if len({row[column] for row in rows}) > 1]
+
+
+def estimate(row: Row, metric: Metric) -> Estimate | None:
+    """What one row says of a metric; None where it is not a measurement to be trusted."""
+    value = row[metric.column]
+    if row["status"] != "ok" or value is None:
+        return None
+    if not metric.interval:
+        return Estimate(float(value), None, None, 1)
+    low, high = row[f"{metric.column}_low"], row[f"{metric.column}_high"]
+    return Estimate(float(value), low, high, int(row[f"{metric.column}_n"]))
+
+
+def over(rows: Sequence[Row], metric: Metric) -> Estimate | None:
+    """One estimate over repeated rows; None where none of them has one."""
+    known = [one for one in (estimate(row, metric) for row in rows) if one is not None]
+    return statistics.over_repeats(known) if known else None
+
+
+def worst(rows: Sequence[Row]) -> str:
+    """The status that stands for rows without an estimate: a failure before one not run yet."""
+    return min((row["status"] for row in rows), key=lambda status: (status == LEFT, status == "ok", status))
+
+
+def _point(metric: Metric, rows: list[Row]) -> Point:
+    found = over(rows, metric)
+    status = "ok" if found is not None else worst(rows)
+    return Point(rows[0]["variant"], int(rows[0]["length"]), found, status, tuple(rows))
+
+
+def _name(protocol: str, setting: Mapping[str, object], names: dict[str, int]) -> str:
+    causal = "causal" if setting["causal"] else "full"
+    words = (protocol, setting["scope"], setting["pass"], causal, setting["dtype"], setting["device"])
+    name = "-".join(str(word) for word in words)
+    names[name] = names.get(name, 0) + 1
+    return name if names[name] == 1 else f"{name}-{names[name]}"
+
+
+def _rank(value: object) -> tuple[int, float, str]:
+    if isinstance(value, bool | int | float):
+        return (0, float(value), "")
+    return (1, 0.0, "" if value is None else str(value))

@@ -1,0 +1,105 @@
+"""Kernelized attention: weights that are products of features, so that k and v can be summed up first.
+
+    out_i = phi(q_i) S_i / phi(q_i) z_i,  S_i = sum_j phi(k_j) v_j^T,  z_i = sum_j phi(k_j)
+
+The normaliser is what the numerator is for v = 1, so v carries a column of ones and both are one product.
+Causal attention goes by chunks: what lies before a chunk is one state S, carried from chunk to chunk; what
+lies inside is a masked product of c x c. A state is kept per chunk, never one per position.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from variants.interface import Cost, Request
+from variants.pattern import Full
+
+# Below this a normaliser counts as 0. Far below any sum of positive features worth dividing by, and its
+# square, which the backward pass divides by, is still a number in float32.
+SMALLEST = 1e-12
+
+
+def kernelized_attention(
+    phi_q: Float[Tensor, "B H N P"],
+    phi_k: Float[Tensor, "B H M P"],
+    v: Float[Tensor, "B H M D"],
+    *,
+    causal: bool,
+    key_mask: Bool[Tensor, "B M"] | None = None,
+) -> Float[Tensor, "B H N D"]:
+    """Normalised products of features; a query without keys gives 0.
+
+    Half types are summed in float32: a state adds up all positions, and bfloat16 stops counting at 256.
+
+    Args:
+        phi_q: features of the queries, not negative.
+        phi_k: features of the keys, not negative, P to a key.
+        v: values.
+        causal: sum over j <= i only; N must be M.
+        key_mask: keys that exist. Applied to the features: a feature map need not send 0 to 0.
+    """
+    precise = torch.promote_types(v.dtype, torch.float32)
+    phi_q, phi_k = phi_q.to(precise), phi_k.to(precise)
+    if key_mask is not None:
+        phi_k = phi_k.masked_fill(~key_mask[:, None, :, None], 0.0)
+    ones = F.pad(v.to(precise), (0, 1), value=1.0)
+    if causal:
+        sums = _causal_sums(phi_q, phi_k, ones)
+    else:
+        sums = phi_q @ (phi_k.transpose(-1, -2) @ ones)
+    return (sums[..., :-1] / sums[..., -1:].clamp(min=SMALLEST)).to(v.dtype)
+
+
+def _causal_sums(
+    phi_q: Float[Tensor, "B H N P"], phi_k: Float[Tensor, "B H N P"], v: Float[Tensor, "B H N W"]
+) -> Float[Tensor, "B H N W"]:
+    """sum over j <= i of (phi(q_i) . phi(k_j)) v_j."""
+    n = v.shape[2]
+    count, chunk = chunks(n, phi_q.shape[-1])
+    phi_q, phi_k, v = (
+        F.pad(x, (0, 0, 0, count * chunk - n)).unflatten(2, (count, chunk)) for x in (phi_q, phi_k, v)
+    )
+    inside = (phi_q @ phi_k.transpose(-1, -2)).tril() @ v
+    if count > 1:
+        own = phi_k[:, :, :-1].transpose(-1, -2) @ v[:, :, :-1]
+        inside = inside + F.pad(phi_q[:, :, 1:] @ own.cumsum(2), (0, 0, 0, 0, 1, 0))
+    return inside.flatten(2, 3)[:, :, :n]
+
+
+def chunks(n: int, features: int) -> tuple[int, int]:
+    """How many chunks, and how long, for n positions.
+
+    As long as there are features, states and the products inside chunks take as much room as k and v do;
+    at least 64, that products stay worth their call.
+    """
+    chunk = min(n, max(64, features))
+    return -(-n // chunk), chunk
+
+
+def kernelized_cost(request: Request, *, features: int, causal: bool) -> Cost:
+    """The cost of `kernelized_attention`; `bytes_saved` counts the features among what is kept."""
+    lines = request.batch * request.heads
+    width = request.head_dim + 1
+    size = max(request.dtype.itemsize, 4)
+    if causal:
+        count, chunk = chunks(request.queries, features)
+        rows = count * chunk
+        pairs = rows * chunk
+        flops = 2 * pairs * (features + width) + 4 * (count - 1) * chunk * features * width
+        kept = rows * (2 * features + width) + pairs + (count - 1) * features * width
+    else:
+        pairs = request.queries * request.keys
+        flops = 2 * (request.queries + request.keys) * features * width
+        kept = request.queries * features + request.keys * (features + width) + features * width
+    kept += request.queries * (width + 1)
+    return Cost(
+        flops_forward=lines * flops,
+        flops_backward=lines * 2 * flops,
+        pairs_useful=lines * Full(causal).pairs(request.queries, request.keys),
+        pairs_executed=lines * pairs,
+        bytes_saved=lines * kept * size + (request.batch * request.keys if request.key_mask else 0),
+        state=request.heads * features * width if causal else None,
+        reach=None,
+        look_ahead=0 if causal else None,
+    )

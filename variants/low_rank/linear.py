@@ -1,0 +1,72 @@
+"""Linear attention: the exponential kernel replaced by a product of features.
+
+    out_i = phi(q_i)^T sum_j phi(k_j) v_j^T / phi(q_i)^T sum_j phi(k_j),  phi(x) = elu(x) + 1
+
+Katharopoulos et al. 2020, sections 3.2 to 3.4, https://arxiv.org/abs/2006.16236. Deviation: causal sums
+go by chunks instead of by positions.
+"""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from variants.interface import Attention, Caps, Cost, Request
+from variants.kernels.linear import SMALLEST, kernelized_attention, kernelized_cost
+from variants.pattern import Full, Pattern
+
+
+class Linear(Attention):
+    """Attention with elu(x) + 1 as its feature map."""
+
+    caps: ClassVar[Caps] = Caps(
+        family="low_rank",
+        title="Linear Transformer",
+        paper="https://arxiv.org/abs/2006.16236",
+        order="N D^2",
+        time_exponent=1.0,
+        memory_exponent=1.0,
+        causal=True,
+        cross=True,
+        key_mask="exact",
+    )
+
+    @property
+    def pattern(self) -> Pattern:
+        """All pairs, or with causal all with j <= i."""
+        return Full(self.causal)
+
+    def forward(
+        self,
+        q: Float[Tensor, "B H N D"],
+        k: Float[Tensor, "B H M D"],
+        v: Float[Tensor, "B H M D"],
+        *,
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H N D"]:
+        """Sum up the keys and values first, then ask each query."""
+        self.refuse_unless_served(q, k, key_mask)
+        return kernelized_attention(
+            F.elu(q) + 1.0, F.elu(k) + 1.0, v, causal=self.causal, key_mask=key_mask
+        )
+
+    def weights(
+        self,
+        q: Float[Tensor, "B H R D"],
+        k: Float[Tensor, "B H M D"],
+        *,
+        rows: Int[Tensor, " R"],
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H R M"]:
+        """phi(q) phi(k)^T over the kept keys, divided by its row sums."""
+        products = (F.elu(q) + 1.0) @ (F.elu(k) + 1.0).transpose(-1, -2)
+        keep = self.pattern.keep(rows[:, None], torch.arange(k.shape[2])[None, :], k.shape[2]).to(q.device)
+        allowed = keep if key_mask is None else keep & key_mask[:, None, None, :]
+        products = products.masked_fill(~allowed, 0.0)
+        return products / products.sum(-1, keepdim=True).clamp(min=SMALLEST)
+
+    def cost(self, request: Request) -> Cost:
+        """Linear in N and quadratic in D."""
+        return kernelized_cost(request, features=request.head_dim, causal=self.causal)
