@@ -8,8 +8,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from reports.charts import FAINT, INK, LEFT, LETTER, ROW, TOP, WIDTH, Frame, heading, look, name, plain, wrapped
-from reports.charts import BOTTOM
+from reports.layout import (
+    BOTTOM,
+    FAINT,
+    INK,
+    LEFT,
+    LETTER,
+    ROW,
+    TOP,
+    WIDTH,
+    Frame,
+    heading,
+    look,
+    name,
+    percent,
+    plain,
+    wrapped,
+)
 from reports.palette import Style, spread
 from reports.scores import Board, Score
 from reports.statistics import Estimate
@@ -38,8 +53,12 @@ def bubbles(board: Board, styles: Mapping[str, Style]) -> Figure | None:
         right = 0.55 + LETTER * max(14, *(len(bubble.score.label) for bubble in drawn))
         missing = [f"{score.label} ({score.trouble})" for score in board.scores if score.trouble]
         seeds = sorted({bubble.score.seeds for bubble in drawn})
-        notes = [f"Bubble area: peak memory of a training step. Whiskers: 95 %, over seeds where there are two "
-                 f"or more. Seeds: {' to '.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))}."]
+        notes = [
+            f"Bubble area: peak memory of a training step. Whiskers: 95 %, over seeds where there are two "
+            f"or more. Seeds: {' to '.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))}."
+        ]
+        if board.floor is not None:
+            notes[:0] = [f"Dotted: {100 * board.floor:.1f} %, the accuracy that needs no understanding."]
         notes += [f"Without a score: {', '.join(missing)}."] if missing else []
         lines = wrapped(notes, LEFT + WIDTH + right)
         height = max(HEIGHT, ROW * len(drawn) + KEY + 0.3)
@@ -71,18 +90,24 @@ def _draw(axes: Axes, drawn: list[Bubble], largest: float, styles: Mapping[str, 
     for bubble in sorted(drawn, key=lambda one: -one.peak_mib):
         style, found = styles[bubble.score.variant], bubble.accuracy
         at = (bubble.tokens_per_s, found.value)
-        axes.scatter(*at, s=_area(bubble.peak_mib, largest), color=style.colour, alpha=0.16, linewidths=0, zorder=2)
+        axes.scatter(
+            *at, s=_area(bubble.peak_mib, largest), color=style.colour, alpha=0.16, linewidths=0, zorder=2
+        )
         axes.scatter(*at, s=_area(bubble.peak_mib, largest), facecolors="none", edgecolors=style.colour,
                      linewidths=0.8, alpha=0.8, zorder=3)  # fmt: skip
         if found.low is not None and found.high is not None:
             axes.vlines(at[0], found.low, found.high, color=style.colour, linewidth=1.1, zorder=4)
-        axes.plot(*at, marker=style.marker, color=style.colour, markersize=6, linestyle="none",
-                  markeredgecolor="white", markeredgewidth=0.6, label=bubble.score.label, zorder=5)  # fmt: skip
+        axes.plot(
+            *at, marker=style.marker, color=style.colour, markersize=6, linestyle="none",
+            markeredgecolor="white", markeredgewidth=0.6, label=bubble.score.label, zorder=5,
+        )  # fmt: skip
 
 
 def _axes(axes: Axes, drawn: list[Bubble], floor: float | None) -> None:
     rates = [bubble.tokens_per_s for bubble in drawn]
-    ends = [end for b in drawn for end in (b.accuracy.value, b.accuracy.low, b.accuracy.high) if end is not None]
+    ends = [
+        end for b in drawn for end in (b.accuracy.value, b.accuracy.low, b.accuracy.high) if end is not None
+    ]
     ends += [] if floor is None else [floor]
     pad = max(0.12 * (max(ends) - min(ends)), 0.03)
     axes.set_ylim(min(ends) - pad, max(ends) + pad)
@@ -90,25 +115,25 @@ def _axes(axes: Axes, drawn: list[Bubble], floor: float | None) -> None:
     margin = max((max(rates) / min(rates)) ** 0.12, 1.25)
     axes.set_xlim(min(rates) / margin, max(rates) * margin)
     narrow = max(rates) / min(rates) < 30
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if narrow else (1.0, 2.0, 5.0), numticks=30))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}" if x < 1e4 else f"{x / 1e3:,.4g}k"))
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if narrow else (1.0, 2.0, 5.0), numticks=30)
+    )
+    axes.xaxis.set_major_formatter(FuncFormatter(_many))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(percent))
     axes.set_xlabel("training throughput (tokens/s)", color=INK)
     axes.set_ylabel("test accuracy (%)", color=INK)
     if floor is not None:
         axes.axhline(floor, color=FAINT, linestyle=(0, (1, 2)), linewidth=1.4, label="floor", zorder=1.5)
-        axes.annotate(
-            f"floor {100 * floor:.1f} %", (0, floor), xycoords=("axes fraction", "data"), xytext=(3, 3),
-            textcoords="offset points", fontsize=8.5, color=FAINT, zorder=6,
-        )  # fmt: skip
     plain(axes)
 
 
 def _labels(axes: Axes, frame: Frame, drawn: list[Bubble], styles: Mapping[str, Style]) -> None:
     low, high = axes.get_ylim()
     wanted = [(bubble.accuracy.value - low) / (high - low) for bubble in drawn]
-    places = spread(wanted, gap=ROW / frame.height, low=(KEY + 0.1) / frame.height, high=1 - 0.09 / frame.height)
+    places = spread(
+        wanted, gap=ROW / frame.height, low=(KEY + 0.1) / frame.height, high=1 - 0.09 / frame.height
+    )
     for bubble, place in zip(drawn, places, strict=True):
         style = styles[bubble.score.variant]
         name(axes, frame, bubble.score.label, place, Style(style.colour, style.marker, "none", style.width))
@@ -128,6 +153,13 @@ def _sizes(axes: Axes, frame: Frame, largest: float) -> None:
         axes.text(frame.points(0.80), up / frame.height, f"{mib:g}", transform=axes.transAxes, fontsize=8.5,
                   color=FAINT, va="center_baseline")  # fmt: skip
         up -= across / 2 + 0.19
+
+
+def _many(value: float, _: int | None = None) -> str:
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.4g}{unit}"
+    return f"{value:.4g}"
 
 
 def _round(value: float) -> float:

@@ -1,33 +1,36 @@
 """The line chart that most figures are: curves, a strip of what failed, and labels that never overlap.
 
-The layout is in inches and counted by hand, so that nothing depends on a renderer: the plot, above it
-a strip with a row for each variant that failed somewhere, to the right a column of labels.
+Above the plot stands a strip with a row for each variant that failed somewhere, to the right the names.
 """
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from reports.layout import (
+    BOTTOM,
+    FAINT,
+    INK,
+    LEFT,
+    LETTER,
+    ROW,
+    TOP,
+    WIDTH,
+    Frame,
+    heading,
+    look,
+    name,
+    percent,
+    plain,
+    wrapped,
+)
 from reports.palette import Style, spread
 from reports.statistics import Estimate
+from reports.words import short
 
-INK, FAINT, GRID = "#1C1C1C", "#5A5A5A", "#E2E2E2"
-LOOK = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "svg.hashsalt": "attnbench",
-    "svg.fonttype": "path",  # letters as outlines: the same on every machine
-    "path.simplify": False,
-    "text.usetex": False,
-    "axes.formatter.use_locale": False,
-}  # fmt: skip
-WIDTH, LEFT, TOP, BOTTOM, ROW, LETTER = 5.9, 0.85, 0.78, 0.66, 0.19, 0.083
 SHORT = {"unsupported": "unsup.", "contaminated": "disturbed", "left": "not run"}
 
 
@@ -62,13 +65,6 @@ class Chart:
     floor: tuple[tuple[float, float], ...] = field(default=())
 
 
-@contextmanager
-def look() -> Iterator[None]:
-    """The settings that have no other door than matplotlib's own; put back at the end."""
-    with mpl.rc_context(LOOK):
-        yield
-
-
 def draw(chart: Chart, styles: Mapping[str, Style]) -> Figure:
     """The figure of a chart."""
     with look():
@@ -91,59 +87,12 @@ def draw(chart: Chart, styles: Mapping[str, Style]) -> Figure:
         return figure
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Inches of a figure: label column, title, strip, plot, and what is below."""
-
-    right: float
-    top: float
-    strip: float
-    height: float
-    bottom: float
-
-    @property
-    def size(self) -> tuple[float, float]:
-        """Width and height of the whole."""
-        return LEFT + WIDTH + self.right, self.top + self.strip + self.height + self.bottom
-
-    def figure(self) -> Figure:
-        """An empty white figure of this size."""
-        return Figure(figsize=self.size, dpi=100, facecolor="white", edgecolor="white")
-
-    def box(self, up: float, tall: float) -> tuple[float, float, float, float]:
-        """An axes of the plot's width that begins `up` above the plot's foot, in shares of the figure."""
-        wide, high = self.size
-        return LEFT / wide, (self.bottom + up) / high, WIDTH / wide, tall / high
-
-    def points(self, right: float) -> float:
-        """Inches right of the plot as a share of its width."""
-        return 1 + right / WIDTH
+def _length(place: float, _: int | None = None) -> str:
+    return short(round(place))
 
 
-def wrapped(notes: Sequence[str], inches: float) -> list[str]:
-    """The notes as lines that fit the width of the figure."""
-    return [line for note in notes for line in textwrap.wrap(note, int(inches / 0.072), break_long_words=True)]
-
-
-def heading(figure: Figure, frame: Frame, title: str, subtitle: str, notes: Sequence[str]) -> None:
-    """Title, conditions and notes, at fixed places."""
-    wide, high = frame.size
-    room = int((wide - 0.3) / 0.094)
-    lines = textwrap.wrap(title, room)
-    size = 11.5 if len(lines) == 1 else 11.5 * room / len(title)
-    figure.text(0.15 / wide, 1 - 0.30 / high, title, fontsize=size, fontweight="bold", color=INK, va="baseline")
-    small = min(9.0, 9.0 * (wide - 0.3) / (0.076 * len(subtitle)))
-    figure.text(0.15 / wide, 1 - 0.52 / high, subtitle, fontsize=small, color=FAINT, va="baseline")
-    for row, line in enumerate(reversed(notes)):
-        figure.text(0.15 / wide, (0.10 + 0.17 * row) / high, line, fontsize=8.5, color=FAINT, va="baseline")
-
-
-def short(length: float) -> str:
-    """A length as people write it: 256, 1k, 64k, 1M."""
-    for unit, size in (("M", 2**20), ("k", 2**10)):
-        if length >= size and length % size == 0:
-            return f"{length / size:g}{unit}"
-    return f"{length:g}"
+def _plainly(value: float, _: int | None = None) -> str:
+    return f"{value:,.6g}"
 
 
 def _curves(axes: Axes, chart: Chart, styles: Mapping[str, Style]) -> None:
@@ -153,30 +102,40 @@ def _curves(axes: Axes, chart: Chart, styles: Mapping[str, Style]) -> None:
         x, y = [x for x, _ in series.points], [estimate.value for _, estimate in series.points]
         axes.plot(
             x, y, label=series.label, color=style.colour, marker=style.marker, linestyle=style.dash,
-            linewidth=style.width, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6, zorder=3 + depth / 100,
+            linewidth=style.width, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6,
+            zorder=3 + depth / 100,
         )  # fmt: skip
         ends = [(x, e.low, e.high) for x, e in series.points if e.low is not None and e.high is not None]
         if ends:
             at, low, high = zip(*ends, strict=True)
             axes.vlines(at, low, high, color=style.colour, linewidth=1.1, zorder=2.9)
     if chart.floor:
-        axes.plot(*zip(*chart.floor, strict=True), color=FAINT, linestyle=(0, (1, 2)), linewidth=1.4, label="floor", zorder=2.5)
+        axes.plot(
+            *zip(*chart.floor, strict=True),
+            color=FAINT,
+            linestyle=(0, (1, 2)),
+            linewidth=1.4,
+            label="floor",
+            zorder=2.5,
+        )
 
 
 def _axes(axes: Axes, chart: Chart) -> None:
-    places = sorted({x for series in chart.series for x, _ in series.points} | {x for _, _, x, _ in chart.failures})
+    places = sorted(
+        {x for series in chart.series for x, _ in series.points} | {x for _, _, x, _ in chart.failures}
+    )
     axes.set_xscale("log", base=2)
     axes.set_xlim(places[0] / 2**0.35, places[-1] * 2**0.35)
     ticks = [x for x in places if float(x).is_integer() and int(x) & (int(x) - 1) == 0] or places
     axes.xaxis.set_major_locator(FixedLocator(ticks[:: 1 + (len(ticks) - 1) // 12]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(round(x))))
+    axes.xaxis.set_major_formatter(FuncFormatter(_length))
     if chart.log_y:
         _log(axes, chart)
     else:
         axes.set_ylim(0, 1.02)
     if chart.percent:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent))
     axes.set_xlabel(chart.x_label, color=INK)
     axes.set_ylabel(chart.y_label, color=INK)
     plain(axes)
@@ -189,18 +148,8 @@ def _log(axes: Axes, chart: Chart) -> None:
     axes.set_ylim(low / 1.35, high * 1.35)
     narrow = high / low < 300
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=30))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plainly))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def plain(axes: Axes) -> None:
-    """No box, a light grid, quiet ticks."""
-    axes.grid(visible=True, which="major", color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", length=0, colors=INK, labelsize=9)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
 
 
 def _labels(figure: Figure, axes: Axes, frame: Frame, chart: Chart, styles: Mapping[str, Style]) -> None:
@@ -221,18 +170,6 @@ def _labels(figure: Figure, axes: Axes, frame: Frame, chart: Chart, styles: Mapp
         name(axes, frame, series.label, place, style)
 
 
-def name(axes: Axes, frame: Frame, label: str, place: float, style: Style) -> None:
-    """One label of the right column, with the mark of its curve."""
-    axes.plot(
-        [frame.points(0.18), frame.points(0.30), frame.points(0.42)], [place] * 3, transform=axes.transAxes,
-        clip_on=False, color=style.colour, marker=style.marker, markevery=[1], linestyle=style.dash,
-        linewidth=style.width, markersize=5, markeredgecolor="white", markeredgewidth=0.5, label="_key",
-    )  # fmt: skip
-    axes.text(
-        frame.points(0.47), place, label, transform=axes.transAxes, color=style.colour, fontsize=9, va="center_baseline"
-    )
-
-
 def _strip(
     axes: Axes, chart: Chart, failed: Sequence[tuple[str, str]], styles: Mapping[str, Style], frame: Frame
 ) -> None:
@@ -244,7 +181,15 @@ def _strip(
         spine.set_visible(False)
     for variant, label, x, status in chart.failures:
         row = failed.index((variant, label)) + 0.5
-        axes.text(x, row, SHORT.get(status, status), color=styles[variant].colour, fontsize=7.5, ha="center", va="center_baseline")
+        axes.text(
+            x,
+            row,
+            SHORT.get(status, status),
+            color=styles[variant].colour,
+            fontsize=7.5,
+            ha="center",
+            va="center_baseline",
+        )
     for row, (variant, label) in enumerate(failed):
         name(axes, frame, label, 1 - (row + 0.5) / len(failed), styles[variant])
     axes.text(

@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from reports.metrics import METRICS
+from reports.statistics import Estimate
 from results.cell import CELLS, Cell
 from results.record import Environment, Record, Training
 from results.run import Plan, Run
-
-from reports.metrics import METRICS
-from reports.statistics import Estimate
 
 Row = dict[str, Any]
 
@@ -37,7 +36,9 @@ def frame(run: Run) -> pd.DataFrame:
     plan, latest = run.plan(), run.latest()
     rows = [_recorded(record, plan) for record in latest.values()]
     planned = () if plan is None else plan.cells
-    rows += [_left(cell, plan) for cell in {cell.id: cell for cell in planned if cell.id not in latest}.values()]
+    rows += [
+        _left(cell, plan) for cell in {cell.id: cell for cell in planned if cell.id not in latest}.values()
+    ]
     table = pd.DataFrame(rows, columns=_columns(rows))
     for column in _WHOLE:
         table[column] = table[column].astype("Int64")
@@ -53,14 +54,14 @@ def rows_of(table: pd.DataFrame) -> list[Row]:
 
 
 def _missing(value: object) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+    return (
+        value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+    )
 
 
 def _columns(rows: list[Row]) -> list[str]:
     """Always the same ones, whatever the run holds; only the facts are as many as its tasks have."""
-    fields = [
-        field.alias or name for kind in CELLS.values() for name, field in kind.model_fields.items()
-    ]
+    fields = [field.alias or name for kind in CELLS.values() for name, field in kind.model_fields.items()]
     metrics = [
         column
         for metric in METRICS.values()
@@ -70,8 +71,8 @@ def _columns(rows: list[Row]) -> list[str]:
     environment = [f"env_{name}" for name in Environment.model_fields]
     return list(
         dict.fromkeys(
-            ["cell_id", "protocol", "variant", "variant_name", *fields, "task_name", "status", "reason", "error",
-             "started_at", "wall_s", *metrics, *_TRAINING, *facts, "machine", *environment]
+            ["cell_id", "protocol", "variant", "variant_name", *fields, "task_name", "status", "reason",
+             "error", "started_at", "wall_s", *metrics, *_TRAINING, *facts, "machine", *environment]
         )
     )  # fmt: skip
 

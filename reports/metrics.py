@@ -6,11 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from results.cell import SpeedCell
-from results.record import Comparison, Memory, Record, Speed, Training
-
 from reports import statistics
 from reports.statistics import Estimate
+from results.cell import SpeedCell
+from results.record import Comparison, Memory, Record, Speed, Training
 
 MEBI = 2**20
 
@@ -68,7 +67,8 @@ def _useful_flops_per_s(record: Record) -> float | None:
     if not (isinstance(found, Speed) and isinstance(cell, SpeedCell)):
         return None
     work = found.work
-    flops = work.flops_forward + (work.flops_backward if cell.pass_ == "fwd_bwd" else 0)
+    backward = {"fwd": 0, "fwd_bwd": work.flops_backward}[cell.pass_]
+    flops = work.flops_forward + backward
     # A mechanism that computes no pairs wastes none.
     useful = work.pairs_useful / work.pairs_executed if work.pairs_executed else 1.0
     return _over(flops * useful, float(np.median(found.samples_s)))

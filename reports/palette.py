@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 # Dark relatives of Okabe and Ito's colours: told apart with any colour vision, and each at least
 # 3 : 1 against white. Black and grey are kept for full attention, which all others are held against.
-COLOURS = ("#0072B2", "#C4500A", "#007F5C", "#B0458A", "#9A6A00", "#5B4DB2", "#1F8FB5", "#8C2F2F")
+COLOURS = ("#0072B2", "#C4500A", "#007F5C", "#B0458A", "#9A6A00", "#5B4DB2", "#566B00", "#8C2F2F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 DASHES = ("solid", "dashed", "dashdot", "dotted")
 REFERENCES = {"sdpa": "#000000", "softmax": "#6B6B6B"}

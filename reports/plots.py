@@ -1,6 +1,5 @@
 """The figures of a run, and their files."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reports.bubbles import bubbles
-from reports.charts import Chart, Series, draw, look, short
+from reports.charts import Chart, Series, draw
 from reports.frame import Row, rows_of
-from reports.metrics import METRICS
+from reports.layout import look
 from reports.palette import Style, styles
 from reports.scores import MACHINE, Score, boards, score
 from reports.statistics import Estimate
 from reports.summary import RECIPE, Panel, differing, grouped, panels, settle_machines
+from reports.words import distinct, short, slug
+from results.spec import Spec
 
 PNG_DPI = 160
 
@@ -29,6 +30,16 @@ class Plot:
     subtitle: str
     alt: str
     figure: Figure
+
+    @property
+    def width(self) -> int:
+        """Of the picture, in CSS pixels."""
+        return round(96 * self.figure.get_figwidth())
+
+    @property
+    def height(self) -> int:
+        """Of the picture, in CSS pixels."""
+        return round(96 * self.figure.get_figheight())
 
     def save(self, folder: Path) -> None:
         """Write `<name>.svg` and `<name>.png`: the same bytes for the same figure, on any day."""
@@ -44,12 +55,16 @@ def plots(table: pd.DataFrame) -> list[Plot]:
     drawn = styles(row["variant"] for row in rows)
     found = [_growth(panel, drawn) for panel in panels(rows, "speed", "latency_ms")]
     found += [_growth(panel, drawn) for panel in panels(rows, "memory", "peak_mib")]
-    found += [_distance(key, members, drawn) for key, members in distances(rows)]
+    names: dict[str, int] = {}
+    found += [_distance(key, members, drawn, names) for key, members in distances(rows)]
     for board in boards(rows):
         figure = bubbles(board, drawn)
         title = f"Accuracy against training throughput: {board.task}"
         found.append(
-            figure and Plot(f"accuracy-{board.name}", title, board.conditions, _scores_alt(title, board.scores), figure)
+            figure
+            and Plot(
+                f"accuracy-{board.name}", title, board.conditions, _scores_alt(title, board.scores), figure
+            )
         )
     return [plot for plot in found if plot is not None]
 
@@ -62,8 +77,14 @@ def _growth(panel: Panel, drawn: Mapping[str, Style]) -> Plot | None:
     for variant in panel.variants:
         points = panel.of(variant)
         # A logarithmic axis has no place for 0, so 0 is written, not drawn.
-        known = [(float(p.length), p.estimate) for p in points if p.estimate is not None and p.estimate.value > 0]
-        holes = [(p.length, p.status if p.estimate is None else "zero") for p in points if not _drawable(p.estimate)]
+        known = [
+            (float(p.length), p.estimate) for p in points if p.estimate is not None and p.estimate.value > 0
+        ]
+        holes = [
+            (p.length, p.status if p.estimate is None else "zero")
+            for p in points
+            if not _drawable(p.estimate)
+        ]
         if known:
             series.append(Series(variant, variant, tuple(known)))
             failures += [(variant, variant, float(length), status) for length, status in holes]
@@ -72,13 +93,17 @@ def _growth(panel: Panel, drawn: Mapping[str, Style]) -> Plot | None:
             absent.setdefault(statuses, []).append(variant)
     if not series:
         return None
-    notes = [f"Without a value at any length, {status}: {', '.join(names)}." for status, names in absent.items()]
+    notes = [
+        f"Without a value at any length, {status}: {', '.join(names)}." for status, names in absent.items()
+    ]
     notes.append(_whiskers(series, panel))
     chart = Chart(
         panel.title, panel.subtitle, "sequence length N (tokens)", panel.metric.head, tuple(series),
         tuple(failures), tuple(note for note in notes if note),
     )  # fmt: skip
-    return Plot(panel.name, panel.title, panel.subtitle, _growth_alt(panel, series, failures), draw(chart, drawn))
+    return Plot(
+        panel.name, panel.title, panel.subtitle, _growth_alt(panel, series, failures), draw(chart, drawn)
+    )
 
 
 def _drawable(found: Estimate | None) -> bool:
@@ -94,10 +119,13 @@ def _whiskers(series: Sequence[Series], panel: Panel) -> str:
         return ""
     repeats = max(len(point.rows) for point in panel.points)
     over = ", spanned over repetitions" if repeats > 1 else ""
-    return f"Points: {panel.metric.derived}. Whiskers: 95 % interval of the median{over}; often smaller than the mark."
+    whiskers = f"Whiskers: 95 % interval of the median{over}; often smaller than the mark."
+    return f"Points: {panel.metric.derived}. {whiskers}"
 
 
-def _growth_alt(panel: Panel, series: Sequence[Series], failures: Sequence[tuple[str, str, float, str]]) -> str:
+def _growth_alt(
+    panel: Panel, series: Sequence[Series], failures: Sequence[tuple[str, str, float, str]]
+) -> str:
     longest = panel.lengths[-1]
     ends = sorted((s.points[-1][1].value, s.label) for s in series if s.points[-1][0] == longest)
     said = ", ".join(f"{label} {value:.3g}" for value, label in ends)
@@ -105,27 +133,36 @@ def _growth_alt(panel: Panel, series: Sequence[Series], failures: Sequence[tuple
     if said:
         text += f" At N = {short(longest)}, in {panel.metric.unit}: {said}."
     if failures:
-        text += " No value: " + ", ".join(f"{label} at {short(x)} ({_said(s)})" for _, label, x, s in failures) + "."
+        text += (
+            " No value: "
+            + ", ".join(f"{label} at {short(x)} ({_said(s)})" for _, label, x, s in failures)
+            + "."
+        )
     return text
 
 
 def distances(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     """Trainings on tasks with a dependency distance, by task (its other options) and machine."""
-    known = [row for row in rows if row["protocol"] == "training" and row.get("fact_distance") is not None]
+    known = [row for row in rows if row["protocol"] == "training" and (row.get("fact_distance") or 0) > 0]
     named = [{**row, "family": family(row["task"])} for row in settle_machines(known)]
     groups = grouped(named, ("family", *MACHINE)).values()
-    return [(members[0]["family"], members) for members in groups if len({r["fact_distance"] for r in members}) > 1]
+    return [
+        (members[0]["family"], members)
+        for members in groups
+        if len({r["fact_distance"] for r in members}) > 1
+    ]
 
 
 def family(task: str) -> str:
     """A task without its distance."""
-    from results.spec import Spec
-
     spec = Spec.parse(task)
     return str(Spec(name=spec.name, pairs=tuple(pair for pair in spec.pairs if pair[0] != "distance")))
 
 
-def _distance(task: str, rows: Sequence[Row], drawn: Mapping[str, Style]) -> Plot | None:
+def _distance(
+    task: str, rows: Sequence[Row], drawn: Mapping[str, Style], names: dict[str, int]
+) -> Plot | None:
+    """Accuracy against distance on one task; None where no training has an accuracy."""
     apart = differing(rows, RECIPE)
     curves: dict[str, list[tuple[float, Score]]] = {}
     for same in grouped(rows, ("variant", *RECIPE, "fact_distance")).values():
@@ -138,25 +175,37 @@ def _distance(task: str, rows: Sequence[Row], drawn: Mapping[str, Style]) -> Plo
         known = tuple((x, one.accuracy) for x, one in points if one.accuracy is not None)
         if known:
             series.append(Series(label, variant, known))
-        failures += [(variant, label, x, (*one.failures, "left")[0]) for x, one in points if one.accuracy is None]
+        failures += [
+            (variant, label, x, (*one.failures, "left")[0]) for x, one in points if one.accuracy is None
+        ]
     if not series:
         return None
     floors = {float(row["fact_distance"]): row["floor"] for row in rows if row["floor"] is not None}
     title = f"Accuracy against dependency distance: {task}"
     conditions = f"{rows[0]['dtype']} · {rows[0]['machine'] or rows[0]['device']}"
+    notes = ["Dotted: the accuracy that needs no understanding. " if floors else ""]
+    notes[0] += "Whiskers: 95 %, over seeds where there are two or more."
+    lost = [
+        f"{one.label} at {short(x)} ({one.trouble})" for at in curves.values() for x, one in at if one.trouble
+    ]
+    notes += [f"Seeds without a score: {', '.join(lost)}."] if lost else []
     chart = Chart(
-        title, conditions, "dependency distance (tokens)", "test accuracy (%)", tuple(series), tuple(failures),
-        ("Dotted: the accuracy that needs no understanding. Whiskers: 95 %, over seeds where there are two or more.",),
+        title, conditions, "dependency distance (tokens)", "test accuracy (%)",
+        tuple(series), tuple(failures), tuple(notes),
         log_y=False, percent=True, floor=tuple(sorted(floors.items())),
     )  # fmt: skip
+    name = distinct(f"distance-{slug(task)}-{rows[0]['dtype']}-{rows[0]['device']}", names)
     alt = f"{title}. " + " ".join(
-        f"{s.label}: " + ", ".join(f"{100 * e.value:.0f} % at {short(x)}" for x, e in s.points) + "." for s in series
+        f"{s.label}: " + ", ".join(f"{100 * e.value:.0f} % at {short(x)}" for x, e in s.points) + "."
+        for s in series
     )
-    return Plot(f"distance-{_slug(task)}-{rows[0]['dtype']}-{rows[0]['device']}", title, conditions, alt, draw(chart, drawn))
-
-
-def _slug(text: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in text).strip("-")
+    return Plot(
+        name,
+        title,
+        conditions,
+        alt,
+        draw(chart, drawn),
+    )
 
 
 def _scores_alt(title: str, scores: Sequence[Score]) -> str:

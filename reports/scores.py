@@ -9,8 +9,9 @@ from reports.metrics import METRICS
 from reports.palette import is_reference
 from reports.statistics import Estimate
 from reports.summary import RECIPE, differing, estimate, grouped, settle_machines
+from reports.words import distinct, slug
 
-MACHINE = ("dtype", "device", "machine")
+MACHINE: tuple[str, ...] = ("dtype", "device", "machine")
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,15 @@ def boards(rows: Sequence[Row]) -> list[Board]:
     """One board for each task and machine, by the task's name."""
     training = settle_machines([row for row in rows if row["protocol"] == "training"])
     found: list[Board] = []
+    names: dict[str, int] = {}
     for members in grouped(training, ("task", *MACHINE)).values():
         task, dtype, device, machine = (members[0][column] for column in ("task", *MACHINE))
         apart = differing(members, RECIPE)
-        scores = [
-            score(same, apart) for same in grouped(members, ("variant", *RECIPE)).values()
-        ]
-        scores.sort(key=lambda s: (-(s.accuracy.value if s.accuracy else -1.0), not is_reference(s.label), s.label))
-        number = 1 + sum(board.task == task for board in found)
-        words = "".join(letter if letter.isalnum() else "-" for letter in task).strip("-")
-        name = f"{words}-{dtype}-{device}" + (f"-{number}" if number > 1 else "")
+        scores = [score(same, apart) for same in grouped(members, ("variant", *RECIPE)).values()]
+        scores.sort(
+            key=lambda s: (-(s.accuracy.value if s.accuracy else -1.0), not is_reference(s.label), s.label)
+        )
+        name = distinct(f"{slug(task)}-{dtype}-{device}", names)
         conditions = f"{_recipe(members[0], apart)} · {dtype} · {machine or device}"
         found.append(Board(task, name, conditions, tuple(scores)))
     return found

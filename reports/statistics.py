@@ -37,7 +37,7 @@ def median(samples: Sequence[float], *, confidence: float = CONFIDENCE) -> Estim
     """
     if not len(samples):
         raise ValueError("a median needs at least one sample")
-    interval = cast(Any, stats.quantile_test(samples, q=0.0, p=0.5)).confidence_interval(confidence)
+    interval = cast("Any", stats.quantile_test(samples, q=0, p=0.5)).confidence_interval(confidence)
     low, high = float(interval.low), float(interval.high)
     known = bool(np.isfinite(low) and np.isfinite(high))
     return Estimate(float(np.median(samples)), low if known else None, high if known else None, len(samples))
@@ -91,9 +91,7 @@ def mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Estimate
     return Estimate(centre, centre - reach, centre + reach, n)
 
 
-def exponent(
-    sizes: Sequence[float], values: Sequence[float], *, confidence: float = CONFIDENCE
-) -> Estimate:
+def exponent(sizes: Sequence[float], values: Sequence[float], *, confidence: float = CONFIDENCE) -> Estimate:
     """The b of value = a size^b: least squares in log-log, with Student's t interval of the slope.
 
     No interval for two points, through which every power law passes. Source: Draper and Smith,
@@ -106,7 +104,7 @@ def exponent(
         raise ValueError("an exponent needs values at two different sizes at least")
     if min(sizes) <= 0 or min(values) <= 0:
         raise ValueError("an exponent needs sizes and values above 0")
-    fit = cast(Any, stats.linregress(np.log(sizes), np.log(values)))
+    fit = cast("Any", stats.linregress(np.log(sizes), np.log(values)))
     slope, n = float(fit.slope), len(sizes)
     if n == 2:
         return Estimate(slope, None, None, 2)

@@ -12,10 +12,21 @@ from reports.frame import LEFT, Row
 from reports.metrics import METRICS, Metric
 from reports.palette import REFERENCES
 from reports.statistics import Estimate
+from reports.words import distinct, natural
 
-SETTING = ("scope", "pass", "causal", "dtype", "device", "machine", "heads", "head_dim", "batch")
+SETTING: tuple[str, ...] = (
+    "scope",
+    "pass",
+    "causal",
+    "dtype",
+    "device",
+    "machine",
+    "heads",
+    "head_dim",
+    "batch",
+)
 # What a training cell has besides the variant, the task, and what repeats.
-RECIPE = (
+RECIPE: tuple[str, ...] = (
     "causal", "heads", "head_dim", "layers", "ffn", "positions", "dropout", "steps", "batch", "learning_rate",
     "schedule", "warmup", "weight_decay", "clip", "evaluate_every",
 )  # fmt: skip
@@ -69,7 +80,9 @@ class Panel:
     def variants(self) -> list[str]:
         """The variants, full attention first."""
         names = {point.variant for point in self.points}
-        return sorted(names, key=lambda name: (list(REFERENCES).index(name) if name in REFERENCES else 9, name))
+        return sorted(
+            names, key=lambda name: (list(REFERENCES).index(name) if name in REFERENCES else 9, name)
+        )
 
     def at(self, variant: str, length: int) -> Point | None:
         """The point of a variant at a length, if there is one."""
@@ -80,6 +93,12 @@ class Panel:
         return sorted((p for p in self.points if p.variant == variant), key=lambda p: p.length)
 
 
+def place(setting: Mapping[str, object]) -> str:
+    """A setting in short, for the cell of a table."""
+    words = (setting["scope"], setting["pass"], "causal" if setting["causal"] else None)
+    return ", ".join(str(word) for word in (*words, setting["dtype"], setting["device"]) if word)
+
+
 def panels(rows: Sequence[Row], protocol: str, column: str) -> list[Panel]:
     """The panels of a metric of speed or memory cells, one a setting, in a fixed order."""
     metric = METRICS[column]
@@ -88,10 +107,8 @@ def panels(rows: Sequence[Row], protocol: str, column: str) -> list[Panel]:
     names: dict[str, int] = {}
     for key, members in grouped(chosen, SETTING).items():
         setting = dict(zip(SETTING, key, strict=True))
-        points = tuple(
-            _point(metric, same) for same in grouped(members, ("variant", "length")).values()
-        )
-        name = _name(protocol, setting, names)
+        points = tuple(_point(metric, same) for same in grouped(members, ("variant", "length")).values())
+        name = distinct(_name(protocol, setting), names)
         found.append(Panel(metric, setting, name, points))
     return found
 
@@ -103,7 +120,9 @@ def settle_machines(rows: Sequence[Row]) -> list[Row]:
         if row["machine"] is not None:
             machines.setdefault(row["device"], set()).add(row["machine"])
     only = {device: next(iter(names)) for device, names in machines.items() if len(names) == 1}
-    return [row if row["machine"] is not None else {**row, "machine": only.get(row["device"])} for row in rows]
+    return [
+        row if row["machine"] is not None else {**row, "machine": only.get(row["device"])} for row in rows
+    ]
 
 
 def grouped(rows: Iterable[Row], columns: Sequence[str]) -> dict[Key, list[Row]]:
@@ -147,15 +166,13 @@ def _point(metric: Metric, rows: list[Row]) -> Point:
     return Point(rows[0]["variant"], int(rows[0]["length"]), found, status, tuple(rows))
 
 
-def _name(protocol: str, setting: Mapping[str, object], names: dict[str, int]) -> str:
-    causal = "causal" if setting["causal"] else "full"
+def _name(protocol: str, setting: Mapping[str, object]) -> str:
+    causal = "causal" if setting["causal"] else "noncausal"
     words = (protocol, setting["scope"], setting["pass"], causal, setting["dtype"], setting["device"])
-    name = "-".join(str(word) for word in words)
-    names[name] = names.get(name, 0) + 1
-    return name if names[name] == 1 else f"{name}-{names[name]}"
+    return "-".join(str(word) for word in words)
 
 
 def _rank(value: object) -> tuple[int, float, str]:
     if isinstance(value, bool | int | float):
         return (0, float(value), "")
-    return (1, 0.0, "" if value is None else str(value))
+    return (1, 0.0, "" if value is None else natural(str(value)))
