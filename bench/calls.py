@@ -79,22 +79,16 @@ def prepare(cell: SpeedCell | MemoryCell | ComparisonCell, make: Make, *, sets: 
         Unsupported: the attention cannot be built like this.
     """
     dtype, width = DTYPES[cell.dtype], cell.heads * cell.head_dim
-    attention = make(
-        Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=cell.length, seed=cell.seed)
-    )
+    attention = make(Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=cell.length, seed=cell.seed))
     generator = torch.Generator().manual_seed(cell.seed)
     core = cell.scope == "core"
     module = attention if core else MultiHead(attention, generator=generator)
     module = module.to(device=cell.device, dtype=dtype).train(cell.pass_ == "fwd_bwd")
-    shape = (
-        (cell.batch, cell.heads, cell.length, cell.head_dim) if core else (cell.batch, cell.length, width)
-    )
+    shape = (cell.batch, cell.heads, cell.length, cell.head_dim) if core else (cell.batch, cell.length, width)
 
     def draw() -> Tensor:
         return torch.randn(shape, generator=generator).to(device=cell.device, dtype=dtype)
 
     backward = cell.pass_ == "fwd_bwd"
-    inputs = [
-        tuple(draw().requires_grad_(backward) for _ in range(3 if core else 1)) for _ in range(sets)
-    ]
+    inputs = [tuple(draw().requires_grad_(backward) for _ in range(3 if core else 1)) for _ in range(sets)]
     return Call(module, attention, inputs, draw(), backward)

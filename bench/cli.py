@@ -38,7 +38,9 @@ File = Annotated[
     ),
 ]
 Results = Annotated[Path, typer.Option("--results", help="Folder that holds the runs.")]
-MatrixName = Annotated[str, typer.Argument(metavar="MATRIX", help="A matrix file, or the name of a shipped one.")]
+MatrixName = Annotated[
+    str, typer.Argument(metavar="MATRIX", help="A matrix file, or the name of a shipped one.")
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 RESULTS = Path("results")
 
@@ -81,7 +83,9 @@ def plan(matrix: MatrixName, file: File = None, as_json: Json = False) -> None:
 @app.command()
 def run(
     matrix: MatrixName,
-    name: Annotated[str | None, typer.Option("--run", help="Name of the run. Default: that of the matrix.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--run", help="Name of the run. Default: that of the matrix.")
+    ] = None,
     file: File = None,
     retry: Annotated[bool, typer.Option("--retry", help="Measure failed cells again.")] = False,
     results: Results = RESULTS,
@@ -121,7 +125,9 @@ def status(
 
 @app.command()
 def check(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[VARIANT]...", help="Variants to check.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[VARIANT]...", help="Variants to check.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Check every variant on the contents page.")] = False,
     file: File = None,
     limit: Annotated[float, typer.Option("--limit", min=1, help="Seconds for one variant.")] = 300,
@@ -146,7 +152,9 @@ def check(
 
 @app.command()
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="[A] B", help="The variants; A may come from --file.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="[A] B", help="The variants; A may come from --file.")
+    ],
     file: File = None,
     length: Annotated[list[int] | None, typer.Option("--length", "-n", help="N. Repeatable.")] = None,
     heads: Annotated[int, typer.Option(help="Number of heads H.")] = 4,
@@ -266,3 +274,7 @@ def _show(document: object, as_json: bool, text: "Callable[[], None]") -> None:
         print(json.dumps(document, indent=2))
     else:
         text()
+
+
+if __name__ == "__main__":
+    main()

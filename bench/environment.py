@@ -19,9 +19,9 @@ from results.record import Calibration, Environment
 
 # One product of this size takes a few milliseconds on a few CPU cores: long enough to time, short
 # enough to repeat around every cell. The copy is larger than any last-level cache.
-_GEMM = {"cpu": 768, "cuda": 4096}
+_GEMM = {"cpu": 512, "cuda": 4096}
 _COPY_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
-_TRIES = 5
+_TRIES = 4
 
 
 def environment(device: Device) -> Environment:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -44,12 +44,14 @@ class Sweep(BaseModel):
     axes: dict[str, list[Value]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _keys_are_fields(self) -> Self:
+    def _keys_are_fields(self) -> "Sweep":
         fields = CELLS[self.protocol].model_fields
         names = [field.alias or name for name, field in fields.items() if name not in _RESERVED]
         for key in (*self.baseline, *self.axes):
             if key not in names:
-                raise ValueError(f"{key!r} is not a key of a {self.protocol} cell; {did_you_mean(key, names)}")
+                raise ValueError(
+                    f"{key!r} is not a key of a {self.protocol} cell; {did_you_mean(key, names)}"
+                )
         both = sorted(self.baseline.keys() & self.axes.keys())
         if both:
             raise ValueError(f"{both[0]!r} stands in the baseline and among the axes; choose one")
@@ -95,7 +97,7 @@ class Matrix(BaseModel):
         return raw
 
     @classmethod
-    def read(cls, source: str) -> Self:
+    def read(cls, source: str) -> "Matrix":
         """Read a matrix file, or one of the matrices that come with attnbench, by its name.
 
         Raises:
@@ -119,7 +121,7 @@ class Matrix(BaseModel):
             named += [str(sweep.baseline["variant"])] if "variant" in sweep.baseline else []
         return [Spec.parse(name) for name in dict.fromkeys(named)]
 
-    def with_variants(self, more: Sequence[Spec]) -> Self:
+    def with_variants(self, more: Sequence[Spec]) -> "Matrix":
         """The same matrix with these variants on the variant axis of every sweep that has one."""
         names = [str(spec) for spec in more]
         sweeps: list[Sweep] = []

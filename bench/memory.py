@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 
 from bench.calls import Call, Make, NotFinite, prepare
 from results.cell import MemoryCell
@@ -49,13 +49,12 @@ def measure(cell: MemoryCell, make: Make) -> Memory:
 
 def cpu_peak(call: Callable[[int], object]) -> int:
     """The most bytes that were allocated at a time during one call, above what was before it."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with profile(profile_memory=True) as seen:
         kept = call(0)
     del kept
-    assert seen.profiler is not None
-    assert seen.profiler.kineto_results is not None
+    assert seen.kineto_results is not None
     now = peak = 0
-    for event in seen.profiler.kineto_results.events():
+    for event in seen.kineto_results.events():
         if event.name() == "[memory]":
             now += event.nbytes()
             peak = max(peak, now)

@@ -16,7 +16,7 @@ from lra_tasks.interface import Task
 from results.cell import Cell, ComparisonCell, TrainingCell
 from results.run import Plan, TaskCard, VariantCard
 from results.spec import Scalar, Spec
-from variants import catalogue as variants
+from variants import VARIANTS, catalogue as variants
 from variants.interface import Attention, Dims, Unsupported
 
 
@@ -48,7 +48,9 @@ class Resolver:
         self.outside = {entry.spec.name: entry.reference for entry in outside}
         for name in self.outside:
             if name in variants.names():
-                raise ValueError(f"a variant named {name!r} is built in; rename the class in {self.outside[name]}")
+                raise ValueError(
+                    f"a variant named {name!r} is built in; rename the class in {self.outside[name]}"
+                )
 
     def names(self) -> list[str]:
         """Every variant that is built in or installed."""
@@ -87,7 +89,9 @@ class Resolver:
 
     def origin(self, spec: Spec) -> str:
         """Where the variant comes from."""
-        return "file" if spec.name in self.outside else variants.origin(spec.name)
+        if spec.name in self.outside:
+            return "file"
+        return "built in" if spec.name in VARIANTS else "entry point"
 
 
 @functools.cache
@@ -102,8 +106,6 @@ def plan(matrix: Matrix, resolver: Resolver) -> Plan:
         ValueError: an unknown variant, task or option, or a value that one does not take.
     """
     cells = [cell.model_copy(update={"sources": sources(cell, resolver)}) for cell in matrix.cells()]
-    # Copies made by model_copy skip validation and keep cached ids; a fresh read does neither.
-    cells = [type(cell).model_validate_json(cell.model_dump_json()) for cell in cells]
     for cell in cells:
         unsupported(cell, resolver)
     named = {str(spec): spec for cell in cells for spec in specs(cell)}

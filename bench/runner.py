@@ -3,19 +3,24 @@
 import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bench.engines.local import Ended, Limits, LocalEngine
 from bench.environment import environment
 from bench.worker import Answer, Question, measure
-from results.cell import Cell
+from results.cell import Cell, TrainingCell
 from results.record import Record, Status
 from results.run import Plan, Run
 
 # What is tried again on demand: anything that might end differently.
 FAULTS: tuple[Status, ...] = ("oom", "timeout", "nan", "wrong", "error", "contaminated")
 
+PRELOAD = ["bench.worker"]
+# An optimizer imports this with its first step, which takes seconds; in the server it is done once.
+TRAINING_PRELOAD = ["torch._dynamo"]
 
+
+@runtime_checkable
 class Watcher(Protocol):
     """Who is told how a run goes on."""
 
@@ -42,9 +47,7 @@ def missing(run: Run, plan: Plan, *, retry: bool) -> list[Cell]:
     """
     latest = run.latest()
     left = [
-        cell
-        for cell in plan.cells
-        if cell.id not in latest or (retry and latest[cell.id].status in FAULTS)
+        cell for cell in plan.cells if cell.id not in latest or (retry and latest[cell.id].status in FAULTS)
     ]
     # Shuffled, so that a slow hour of the machine falls on no one variant or length; the same shuffle
     # each time, so that a resumed run goes on where it was.
@@ -79,7 +82,7 @@ def execute(
     left = missing(run, plan, retry=retry)
     waiting = {cell.id for cell in left}
     watcher.planned([record for key, record in run.latest().items() if key not in waiting], left)
-    engine = LocalEngine()
+    engine = LocalEngine(PRELOAD + (TRAINING_PRELOAD if any(map(_trains, left)) else []))
     records: list[Record] = []
     with run.store.writer() as writer:
         for cell in left:
@@ -92,6 +95,10 @@ def execute(
             records.append(record)
             watcher.ended(record)
     return records
+
+
+def _trains(cell: Cell) -> bool:
+    return isinstance(cell, TrainingCell)
 
 
 def _record(cell: Cell, ended: Ended, limits: Limits, started_at: datetime) -> Record:
@@ -119,5 +126,7 @@ def _answer(ended: Ended, limits: Limits) -> Answer:
     if code is not None and code < 0:
         return Answer(status="error", error="Signal", reason=f"the process was ended by signal {-code}")
     return Answer(
-        status="error", error="Exit", reason=f"the process ended by itself with code {code}, without an answer"
+        status="error",
+        error="Exit",
+        reason=f"the process ended by itself with code {code}, without an answer",
     )

@@ -6,7 +6,7 @@ clock; calibration stands on both sides of it; every sample is kept, in order.
 
 import time
 
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 
 from bench.calls import Call, Make, prepare
 from bench.environment import between, calibrate, synchronise
@@ -74,8 +74,7 @@ def work(call: Call) -> Work:
 
 def products(call: Call) -> list[str]:
     """The operators with matrix products that one call ran: it shows which path was taken."""
-    activities = [ProfilerActivity.CPU]
-    with profile(activities=activities) as seen:
+    with profile() as seen:
         call(0)
     names = {event.key for event in seen.key_averages()}
     return sorted(name for name in names if _PRODUCTS.intersection(name.removeprefix("aten::").split("_")))

@@ -125,9 +125,7 @@ def fit(
     Raises:
         NotFinite: the loss stopped being a finite number.
     """
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=cell.learning_rate, weight_decay=cell.weight_decay
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=cell.learning_rate, weight_decay=cell.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, cell))
     stream = batches(train, cell)
     best: dict[str, Tensor] = {}

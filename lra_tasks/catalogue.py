@@ -66,5 +66,11 @@ def _spell(hint: Any) -> str:
         return " or ".join(_spell(option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, get_args(hint)))
-    words = {bool: "true or false", int: "an integer", float: "a number", str: "a string", type(None): "absent"}
+    words = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "a string",
+        type(None): "absent",
+    }
     return words.get(hint, str(hint))

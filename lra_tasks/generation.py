@@ -49,12 +49,7 @@ def _collect(task: Task, split: Split, draw: Draw, taken: set[bytes]) -> Example
                 f"{task}: {rounds} rounds of drawing gave {found} of the {wanted} distinct sequences for "
                 f"{split}; ask for fewer, or choose options that more sequences meet"
             )
-    return Examples(
-        np.concatenate([part.tokens for part in parts]),
-        np.concatenate([part.lengths for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        output=parts[0].output,
-    )
+    return Examples.join(parts)
 
 
 def _new(part: Examples, taken: set[bytes], most: int) -> NDArray[np.int64]:

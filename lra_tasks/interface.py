@@ -87,12 +87,18 @@ class Examples:
         labels: (examples,) for "sequence" tasks; (total tokens,) with IGNORE for "token" tasks.
     """
 
-    def __init__(self, tokens: NDArray[np.unsignedinteger], lengths: Sequence[int] | NDArray[np.integer],
-                 labels: NDArray[np.integer], *, output: Output) -> None:
+    def __init__(
+        self,
+        tokens: NDArray[np.unsignedinteger],
+        lengths: Sequence[int] | NDArray[np.integer],
+        labels: NDArray[np.integer],
+        *,
+        output: Output,
+    ) -> None:
         self.tokens = tokens
         self.starts = np.concatenate(([0], np.cumsum(np.asarray(lengths, dtype=np.int64))))
         self.labels = labels
-        self.output = output
+        self.output: Output = output
         expected = len(lengths) if output == "sequence" else len(tokens)
         if self.starts[-1] != len(tokens) or len(labels) != expected:
             raise ValueError(
@@ -120,14 +126,19 @@ class Examples:
 
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> "Examples":
         """The examples at `rows`, in that order, as examples of their own."""
-        tokens = [self.sequence(int(row)) for row in rows]
-        labels = [self.targets(int(row)) for row in rows]
-        nothing = slice(0, 0)
+        tokens = [self.tokens[:0], *(self.sequence(int(row)) for row in rows)]
+        labels = [self.labels[:0], *(self.targets(int(row)) for row in rows)]
+        lengths = [len(sequence) for sequence in tokens[1:]]
+        return Examples(np.concatenate(tokens), lengths, np.concatenate(labels), output=self.output)
+
+    @staticmethod
+    def join(parts: "Sequence[Examples]") -> "Examples":
+        """The examples of all parts, of which there is at least one, as one."""
         return Examples(
-            np.concatenate([self.tokens[nothing], *tokens]),
-            [len(sequence) for sequence in tokens],
-            np.concatenate([self.labels[nothing], *labels]),
-            output=self.output,
+            np.concatenate([part.tokens for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            output=parts[0].output,
         )
 
     def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:

@@ -1,7 +1,7 @@
-"""ListOps: the value of a nested list of operations on digits.
+r"""ListOps: the value of a nested list of operations on digits.
 
     >>> tokens = encode("[MAX 4 [MIN 2 6 ] 0 [MED 9 3 ] ]")
-    >>> print(f"input  {render(tokens)}\\nlabel  {solve(tokens)}")
+    >>> print(f"input  {render(tokens)}\nlabel  {solve(tokens)}")
     input  [MAX 4 [MIN 2 6 ] 0 [MED 9 3 ] ]
     label  6
 
@@ -14,22 +14,14 @@ falls outside the window is thrown away. Deviation: the vocabulary is frozen, an
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lra_tasks.forest import OPERATOR, SYMBOLS, draw
 from lra_tasks.generation import distinct
-from lra_tasks.interface import PAD, Card, Examples, Split, Task, best_guess
-
-DEPTH = 10
-ARGUMENTS = range(2, 11)
-OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
-SYMBOLS = ("<pad>", "<cls>", "<unk>", *OPERATORS, "]", *"0123456789")  # a symbol's place is its id
-OPERATOR, CLOSE, DIGIT = SYMBOLS.index("[MIN"), SYMBOLS.index("]"), SYMBOLS.index("0")
-assert SYMBOLS[PAD] == "<pad>"
-
-TREES = 4096  # drawn at once: enough to hide the cost of a call, little enough for the cache
+from lra_tasks.interface import Card, Examples, Split, Task, best_guess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +42,7 @@ class ListOps(Task):
         vocabulary=len(SYMBOLS),
         length=2000,
         sizes={"train": 96_000, "validation": 2_000, "test": 2_000},
-        floors={"majority": 0.174, "root operator": 0.367},
+        floors={"majority": 0.170, "root operator": 0.362},
         source="generated",
     )
 
@@ -69,10 +61,10 @@ class ListOps(Task):
         super().__post_init__()
         # A digit is 1 token, and one operator is 4 to 12; from there on every length is met.
         if not any(self.window[0] < tokens < self.window[1] for tokens in (1, *range(4, self.length))):
+            low, high = self.window
             raise ValueError(
-                f"ListOps: no tree has {self.window[0]} < tokens < {self.window[1]}; trees have 1 token, or 4 "
-                f"or more, so the nearest window is longer_than={min(self.window[0], 3)}, "
-                f"length={max(self.window[0] + 2, 5)}"
+                f"ListOps: no tree has {low} < tokens < {high}, for trees have 1 token, or 4 or more; the "
+                f"nearest window is longer_than={low}, length={max(low + 2, 5)}"
             )
 
     @property
@@ -137,45 +129,3 @@ def _apply(operator: str, values: list[int]) -> int:
     """One operator on sorted values."""
     middle = values[(len(values) - 1) // 2] + values[len(values) // 2]
     return {"[MIN": values[0], "[MAX": values[-1], "[MED": middle // 2, "[SM": sum(values) % 10}[operator]
-
-
-class Level(NamedTuple):
-    """The nodes at one depth of many trees, from left to right; a node's children are adjacent one level on.
-
-    Attributes:
-        tree: which tree each node belongs to, (nodes,).
-        arity: arguments of each node, 0 for a digit, (nodes,).
-    """
-
-    tree: NDArray[np.int32]
-    arity: NDArray[np.uint8]
-
-
-def draw(rng: np.random.Generator, longer_than: int, shorter_than: int) -> Examples:
-    """Those of `TREES` random trees that fall into the window.
-
-    Shapes come first and are judged by their length, which asks for no symbol; only what is accepted
-    gets operators and digits. The distribution is that of drawing whole trees one by one.
-    """
-    levels, lengths = _grow(rng, shorter_than)
-    accepted = (longer_than < lengths) & (lengths < shorter_than)
-    levels = [Level(*(part[accepted[level.tree]] for part in level)) for level in levels]
-    return _fill(rng, levels, lengths[accepted])
-
-
-def _grow(rng: np.random.Generator, shorter_than: int) -> tuple[list[Level], NDArray[np.int64]]:
-    """The shapes of `TREES` trees level by level, and their lengths; too long ones stop growing early."""
-    tree = np.arange(TREES, dtype=np.int32)
-    lengths = np.ones(TREES, dtype=np.int64)
-    levels: list[Level] = []
-    for depth in range(1, DEPTH + 1):
-        # One draw decides both: of 4 x 9 equal chances the first 9 are the operators of 2 to 10 arguments.
-        arity = rng.integers(4 * len(ARGUMENTS), size=len(tree), dtype=np.uint8) + np.uint8(ARGUMENTS[0])
-        arity[(arity > ARGUMENTS[-1]) | (depth == DEPTH)] = 0
-        operators = np.flatnonzero(arity)
-        # In place of a digit: the operator, its arguments and the closing bracket.
-        lengths += np.bincount(tree[operators], arity[operators] + 1.0, TREES).astype(np.int64)
-        arity[lengths[tree] >= shorter_than] = 0
-        levels.append(Level(tree, arity))
-        tree = np.repeat(tree, arity)
-    return levels, lengths

@@ -6,7 +6,6 @@ plan the same cell plan the same id, on any machine.
 
 import hashlib
 import json
-from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,7 +39,7 @@ class _Point(BaseModel):
         default="", description="digest of the code that decides the outcome; filled in when planned"
     )
 
-    @cached_property
+    @property
     def id(self) -> str:
         """16 hexadecimal digits: the head of the SHA-256 of the cell's canonical JSON."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

@@ -39,7 +39,7 @@ class Environment(_Row):
     cores: int = Field(description="processors this process may use")
     memory_bytes: int = Field(description="physical memory of the machine")
     threads: int = Field(description="threads torch computes with")
-    gpu: str | None = Field(description="model of the GPU, where the cell ran on one")
+    gpu: str | None = Field(default=None, description="model of the GPU, where the cell ran on one")
     gpu_memory_bytes: int | None = None
     cuda: str | None = Field(default=None, description="CUDA version of torch")
     driver: str | None = None

@@ -34,6 +34,9 @@ class Spec(BaseModel):
             return cls(name=tree.id)
         if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)) or tree.args:
             raise ValueError(f"cannot read {text!r}: {_FORM}")
+        names = [word.arg for word in tree.keywords]
+        if len(set(names)) < len(names):
+            raise ValueError(f"cannot read {text!r}: an option is given twice")
         return cls(name=tree.func.id, pairs=tuple(sorted(_option(word, text) for word in tree.keywords)))
 
     @property

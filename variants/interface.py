@@ -10,7 +10,7 @@ Masks are boolean and True means keep. A query with no key left gives exactly 0,
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -222,8 +222,8 @@ class Attention(nn.Module):
         return masked_softmax(q, k, keep.to(q.device), key_mask)
 
     @classmethod
-    def exact_limit(cls, dims: Dims, *, causal: bool) -> Self:
-        """This variant where it equals softmax attention on every length up to dims.max_len.
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> "Attention":
+        """This variant where it equals softmax attention on sequences of dims.max_len.
 
         Raises:
             NotImplementedError: it never does (`caps.exact_when` is empty).
@@ -238,9 +238,7 @@ class Attention(nn.Module):
         if request.head_dim != self.dims.head_dim:
             reasons.append(f"{name} was built for head_dim {self.dims.head_dim}, not {request.head_dim}")
         if request.queries != request.keys and not self.caps.cross:
-            reasons.append(
-                f"{name} needs as many queries as keys, not {request.queries} and {request.keys}"
-            )
+            reasons.append(f"{name} needs as many queries as keys, not {request.queries} and {request.keys}")
         if request.queries != request.keys and self.causal:
             reasons.append("causal cross-attention has no agreed alignment")
         if request.key_mask and self.caps.key_mask == "no":

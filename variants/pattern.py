@@ -55,7 +55,7 @@ class Full(Pattern):
     causal: bool = False
 
     def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
-        """j <= i if causal, else always."""
+        """Always, or with causal where j <= i."""
         del n
         return j <= i if self.causal else (i >= 0) & (j >= 0)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from bench.engines.local import Ended, Limits, LocalEngine
 from bench.environment import free_memory
 from bench.planning import Resolver, variant_card
+from bench.runner import PRELOAD
 from bench.worker import CheckAnswer, CheckFinding, CheckQuestion, check as job
 from results.run import VariantCard
 from results.spec import Spec
@@ -56,7 +57,7 @@ def check(
     """
     cards = [variant_card(spec, resolver) for spec in specs]
     limits = Limits(seconds, int(0.8 * free_memory()))
-    engine = LocalEngine()
+    engine = LocalEngine(PRELOAD)
     reports: list[CheckReport] = []
     with TemporaryDirectory() as folder:
         for spec, card in zip(specs, cards, strict=True):
@@ -77,6 +78,8 @@ def _report(card: VariantCard, ended: Ended, log: Path) -> CheckReport:
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     last = f": {lines[-1]}" if lines else ""
     how = (
-        f"stopped after {ended.seconds:.0f} s" if ended.timed_out else f"its process ended with {ended.exit_code}"
+        f"stopped after {ended.seconds:.0f} s"
+        if ended.timed_out
+        else f"its process ended with {ended.exit_code}"
     )
     return CheckReport(card=card, findings=[], failure=how + last, seconds=ended.seconds)

@@ -53,9 +53,7 @@ def check_text(report: CheckReport) -> None:
     if report.failure is not None:
         console.print(f"  [red]the check did not end: {escape(report.failure)}[/red]")
     for law, counts in report.laws().items():
-        marks = ", ".join(
-            f"{_MARKS.get(status, status)} {count}" for status, count in sorted(counts.items())
-        )
+        marks = ", ".join(f"{_MARKS.get(status, status)} {count}" for status, count in sorted(counts.items()))
         console.print(f"  {escape(law):<34} {marks}", highlight=False)
     for finding in report.findings:
         if finding.status == "broken":
@@ -89,7 +87,9 @@ def card_text(console: Console, card: VariantCard) -> None:
 def comparison_text(title: str, folder: str, rows: Sequence[Row]) -> None:
     """The ratio at each length, in numbers and words."""
     console = _console()
-    console.print(f"{escape(title)}: time over time, pair by pair; below 1 the first is faster\n", highlight=False)
+    console.print(
+        f"{escape(title)}: time over time, pair by pair; below 1 the first is faster\n", highlight=False
+    )
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("pass", "N", "first ms", "second ms", "ratio", "95 % interval", "pairs", ""):
         shown.add_column(name, justify="left" if name in ("pass", "") else "right")

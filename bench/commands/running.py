@@ -72,7 +72,9 @@ def status_lines(run: Run) -> list[str]:
     """The same in words."""
     counts = run.counts()
     lines = [
-        f"{counts[status]:6} {status:<12} {meaning}" for status, meaning in STATUSES.items() if counts.get(status)
+        f"{counts[status]:6} {status:<12} {meaning}"
+        for status, meaning in STATUSES.items()
+        if counts.get(status)
     ]
     if counts.get("left"):
         lines.append(f"{counts['left']:6} {'left':<12} not measured yet")

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -20,8 +20,6 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-# Imported once by the server that children are forked from.
-_PRELOAD = ["bench.worker"]
 # A child that has sent its answer gets this long to exit by itself.
 _GRACE_S = 10.0
 
@@ -59,12 +57,13 @@ class Ended:
 class LocalEngine:
     """Runs jobs one after another, each in a child of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, preload: Sequence[str]) -> None:
+        """Children start with the modules of `preload` imported."""
         methods = multiprocessing.get_all_start_methods()
         self._context: BaseContext = multiprocessing.get_context(
             "forkserver" if "forkserver" in methods else "spawn"
         )
-        self._context.set_forkserver_preload(_PRELOAD)
+        self._context.set_forkserver_preload(list(preload))
 
     def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
         """Run `job(question)` in a child and wait for its answer, its end, or its limit.

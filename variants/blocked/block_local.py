@@ -9,7 +9,7 @@ neighbours, where the code of the latter strides; causal keeps j <= i inside the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -123,7 +123,7 @@ class BlockLocal(Attention):
         )
 
     @classmethod
-    def exact_limit(cls, dims: Dims, *, causal: bool) -> Self:
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
         """One block for the longest sequence."""
         return cls(dims, causal=causal, block=dims.max_len)
 

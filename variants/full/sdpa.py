@@ -6,7 +6,7 @@ Dao et al. 2022, section 3.1, https://arxiv.org/abs/2205.14135, as scaled_dot_pr
 Deviation: a query without keys gives 0.
 """
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -84,6 +84,6 @@ class Sdpa(Attention):
         )
 
     @classmethod
-    def exact_limit(cls, dims: Dims, *, causal: bool) -> Self:
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
         """It is softmax attention."""
         return cls(dims, causal=causal)

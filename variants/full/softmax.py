@@ -6,7 +6,7 @@ Vaswani et al. 2017, section 3.2.1, https://arxiv.org/abs/1706.03762. Deviation:
 gives 0 where the formula gives 0 / 0.
 """
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -80,6 +80,6 @@ class Softmax(Attention):
         )
 
     @classmethod
-    def exact_limit(cls, dims: Dims, *, causal: bool) -> Self:
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
         """It is softmax attention."""
         return cls(dims, causal=causal)

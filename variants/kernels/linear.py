@@ -44,17 +44,14 @@ def kernelized_attention(
     if key_mask is not None:
         phi_k = phi_k.masked_fill(~key_mask[:, None, :, None], 0.0)
     ones = F.pad(v.to(precise), (0, 1), value=1.0)
-    if causal:
-        sums = _causal_sums(phi_q, phi_k, ones)
-    else:
-        sums = phi_q @ (phi_k.transpose(-1, -2) @ ones)
+    sums = _causal_sums(phi_q, phi_k, ones) if causal else phi_q @ (phi_k.transpose(-1, -2) @ ones)
     return (sums[..., :-1] / sums[..., -1:].clamp(min=SMALLEST)).to(v.dtype)
 
 
 def _causal_sums(
     phi_q: Float[Tensor, "B H N P"], phi_k: Float[Tensor, "B H N P"], v: Float[Tensor, "B H N W"]
 ) -> Float[Tensor, "B H N W"]:
-    """sum over j <= i of (phi(q_i) . phi(k_j)) v_j."""
+    """The sum over j <= i of (phi(q_i) . phi(k_j)) v_j."""
     n = v.shape[2]
     count, chunk = chunks(n, phi_q.shape[-1])
     phi_q, phi_k, v = (

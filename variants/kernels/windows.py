@@ -7,11 +7,11 @@ says what each query of a chunk keeps. Nothing is N x N, and both passes are tor
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from variants.interface import Request
@@ -124,7 +124,9 @@ def _pad(x: Tensor, before: int, after: int) -> Tensor:
     return F.pad(x, (0, 0, before, after)) if before or after else x
 
 
-def _mask(n: int, pattern: Pattern, tiling: Tiling, firsts: int, like: Tensor) -> Float[Tensor, "chunks 1 c S"]:
+def _mask(
+    n: int, pattern: Pattern, tiling: Tiling, firsts: int, like: Tensor
+) -> Float[Tensor, "chunks 1 c S"]:
     """0 where a query of a chunk keeps a key of its stretch, else -inf; `firsts` come first, only there.
 
     Made as floats from the start, band and ends apart: torch would convert a boolean mask, which took a
@@ -151,13 +153,15 @@ class _Unfold(torch.autograd.Function):
     """Stretches of T rows as overlapping views. Tensor.unfold, with a backward of a few large additions."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, padded: Tensor, stretch: int, chunk: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, padded: Tensor, stretch: int, chunk: int) -> Tensor:
         """(BH, T, D) to (chunks, BH, S, D)."""
         ctx.chunk, ctx.rows = chunk, padded.shape[1]
         return padded.unfold(1, stretch, chunk).permute(1, 0, 3, 2)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor, None, None]:
         """Add up the stretches, chunk-sized piece by piece: pieces of one number do not overlap."""
         count, lines, stretch, width = grad.shape
         total = grad.new_zeros(lines, ctx.rows, width)

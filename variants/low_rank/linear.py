@@ -48,9 +48,7 @@ class Linear(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Sum up the keys and values first, then ask each query."""
         self.refuse_unless_served(q, k, key_mask)
-        return kernelized_attention(
-            F.elu(q) + 1.0, F.elu(k) + 1.0, v, causal=self.causal, key_mask=key_mask
-        )
+        return kernelized_attention(F.elu(q) + 1.0, F.elu(k) + 1.0, v, causal=self.causal, key_mask=key_mask)
 
     def weights(
         self,

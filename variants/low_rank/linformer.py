@@ -2,12 +2,12 @@
 
     out = softmax(q (E k)^T / sqrt(D)) F v,  E and F learned, rank x max_len
 
-Wang et al. 2020, section 4, https://arxiv.org/abs/2006.04768. Deviations: a sequence of M keys uses the
-first M columns, and of the slots no more than M; layer-wise sharing is left to the network around.
+Wang et al. 2020, section 4, https://arxiv.org/abs/2006.04768. Deviations: M keys use the first M columns of
+E and F; layer-wise sharing is left to the network around.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,7 +36,7 @@ class Linformer(Attention):
         needs_max_len=True,
         learned=True,
         row_stochastic=False,
-        exact_when="rank >= N, E = F = identity, no key mask",
+        exact_when="rank = N = max_len, E = F = identity, no key mask",
     )
     trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
         {"rank": 4},
@@ -44,9 +44,7 @@ class Linformer(Attention):
         {"rank": 3, "sharing": "heads"},
     )
 
-    def __init__(
-        self, dims: Dims, *, causal: bool = False, rank: int = 128, sharing: Sharing = "kv"
-    ) -> None:
+    def __init__(self, dims: Dims, *, causal: bool = False, rank: int = 128, sharing: Sharing = "kv") -> None:
         """Draw the projections from a normal distribution of variance 1 / rank.
 
         Args:
@@ -69,7 +67,9 @@ class Linformer(Attention):
         generator = dims.generator()
         shape = (dims.heads if sharing == "none" else 1, rank, dims.max_len)
         self.e = nn.Parameter(torch.randn(shape, generator=generator) * rank**-0.5)
-        self.f = self.e if sharing == "kv" else nn.Parameter(torch.randn(shape, generator=generator) * rank**-0.5)
+        self.f = (
+            self.e if sharing == "kv" else nn.Parameter(torch.randn(shape, generator=generator) * rank**-0.5)
+        )
 
     def forward(
         self,
@@ -85,7 +85,11 @@ class Linformer(Attention):
             drop = ~key_mask[:, None, :, None]
             k, v = k.masked_fill(drop, 0.0), v.masked_fill(drop, 0.0)
         e, f = self._projections(k)
-        return F.scaled_dot_product_attention(q, e @ k, f @ v)
+        if e.shape[0] == 1:
+            return F.scaled_dot_product_attention(q, e @ k, f @ v)
+        # Broadcasting e over the batch would copy it for every example; einsum turns k and v instead.
+        slots, values = (torch.einsum("hsm,bhmd->bhsd", p, x) for p, x in ((e, k), (f, v)))
+        return F.scaled_dot_product_attention(q, slots, values)
 
     def weights(
         self,
@@ -104,14 +108,14 @@ class Linformer(Attention):
         return slots @ (f * keep)
 
     def cost(self, request: Request) -> Cost:
-        """Two projections of k and v, and fused attention to the slots."""
-        slots = min(self.e.shape[1], request.keys)
+        """The projections of k and v, and fused attention to the slots."""
+        slots = self.e.shape[1]
         lines, size, width = request.batch * request.heads, request.dtype.itemsize, request.head_dim
         pairs = lines * request.queries * slots
         fused = fused_cost(pairs=pairs, rows=lines * request.queries, width=width, itemsize=size)
         project = 4 * lines * slots * request.keys * width
         kept = 2 * lines * slots * width
-        if request.key_mask:
+        if request.key_mask or (self.e.shape[0] > 1 and request.batch > 1):
             kept += 2 * lines * request.keys * width
         return Cost(
             flops_forward=fused.flops_forward + project,
@@ -123,7 +127,7 @@ class Linformer(Attention):
         )
 
     @classmethod
-    def exact_limit(cls, dims: Dims, *, causal: bool) -> Self:
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
         """As many slots as positions, and each position in its own."""
         limit = cls(dims, causal=causal, rank=dims.max_len)
         nn.init.eye_(limit.e[0])
@@ -132,4 +136,4 @@ class Linformer(Attention):
     def _projections(self, k: Tensor) -> tuple[Float[Tensor, "G S M"], Float[Tensor, "G S M"]]:
         """E and F for this number of keys, in the type of k."""
         m = k.shape[2]
-        return self.e[:, :m, :m].to(k.dtype), self.f[:, :m, :m].to(k.dtype)
+        return self.e[:, :, :m].to(k.dtype), self.f[:, :, :m].to(k.dtype)

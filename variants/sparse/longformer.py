@@ -8,7 +8,7 @@ the projections of the others and are the first G; `window` counts one side; cau
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -101,9 +101,7 @@ class Longformer(Attention):
         firsts, seen = self._firsts(q.shape[2]), self._seen(q.shape[2])
         # The queries of global rows go along in their chunks, which costs less than cutting them out.
         tiling = self._tiling(q.shape[2])
-        out = window_attention(
-            q, k, v, pattern=self.near, tiling=tiling, firsts=firsts, key_mask=key_mask
-        )
+        out = window_attention(q, k, v, pattern=self.near, tiling=tiling, firsts=firsts, key_mask=key_mask)
         if not firsts:
             return out
         mask = None if key_mask is None else key_mask[:, :seen]
@@ -136,7 +134,7 @@ class Longformer(Attention):
         )
 
     @classmethod
-    def exact_limit(cls, dims: Dims, *, causal: bool) -> Self:
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
         """A window as wide as the longest sequence."""
         return cls(dims, causal=causal, window=dims.max_len, global_positions=1)
 

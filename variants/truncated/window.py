@@ -9,7 +9,7 @@ Deviation: left and right are counts of neighbours; the position itself is alway
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -115,7 +115,7 @@ class Window(Attention):
         )
 
     @classmethod
-    def exact_limit(cls, dims: Dims, *, causal: bool) -> Self:
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
         """A window as wide as the longest sequence."""
         return cls(dims, causal=causal, left=dims.max_len, right=dims.max_len)
 

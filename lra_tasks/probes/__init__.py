@@ -1,0 +1,1 @@
+"""Synthetic sequences in which the distance that the answer must travel is an option."""

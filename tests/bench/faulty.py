@@ -1,0 +1,106 @@
+"""Variants that go wrong in every way that a run must survive. Loaded by path, as a user's file is."""
+
+import ctypes
+import os
+import subprocess
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from variants.full.sdpa import Sdpa
+
+
+class _Faulty(Sdpa):
+    fault: Callable[[Tensor], Tensor | None]
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        out = type(self).fault(v)
+        return super().forward(q, k, v, key_mask=key_mask) if out is None else out
+
+
+def _raise(v: Tensor) -> Tensor:
+    raise KeyError("a key of its own")
+
+
+def _hang(v: Tensor) -> Tensor:
+    while True:
+        time.sleep(0.01)
+
+
+def _nan(v: Tensor) -> Tensor:
+    return v * torch.nan
+
+
+def _wrong(v: Tensor) -> Tensor:
+    return v * 2
+
+
+def _eat_tensors(v: Tensor) -> Tensor:
+    kept = [torch.ones(2**25)]
+    while True:
+        kept.append(torch.ones(2**25))
+
+
+def _eat_objects(v: Tensor) -> Tensor:
+    kept = [b""]
+    while True:
+        kept.append(b"x" * (2**24 + len(kept)))
+
+
+def _exit(v: Tensor) -> Tensor:
+    os._exit(7)
+
+
+def _segfault(v: Tensor) -> Tensor:
+    ctypes.string_at(0)
+    raise AssertionError("unreachable")
+
+
+def _print(v: Tensor) -> None:
+    print("x" * 2**20, flush=True)
+
+
+def _leave_child(v: Tensor) -> None:
+    subprocess.Popen(["sleep", "3600.25"])
+
+
+class Raises(_Faulty):
+    fault = _raise
+
+
+class Hangs(_Faulty):
+    fault = _hang
+
+
+class GivesNan(_Faulty):
+    fault = _nan
+
+
+class IsWrong(_Faulty):
+    fault = _wrong
+
+
+class EatsTensors(_Faulty):
+    fault = _eat_tensors
+
+
+class EatsObjects(_Faulty):
+    fault = _eat_objects
+
+
+class Exits(_Faulty):
+    fault = _exit
+
+
+class Segfaults(_Faulty):
+    fault = _segfault
+
+
+class Prints(_Faulty):
+    fault = _print
+
+
+class LeavesChild(_Faulty):
+    fault = _leave_child

@@ -1,0 +1,162 @@
+"""A run survives every fault of a variant, and being killed; nothing is lost, nothing measured twice."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.engines.local import Limits
+from bench.matrix import Matrix
+from bench.planning import Outside, Resolver, plan
+from bench.runner import execute
+from results.cell import Cell
+from results.record import Record
+from results.run import Run
+
+FAULTY = Path(__file__).with_name("faulty.py")
+
+# What becomes of each faulty variant: status, and what the reason says.
+FATES = {
+    "Raises": ("error", "a key of its own"),
+    "Hangs": ("timeout", "stopped after"),
+    "GivesNan": ("nan", "not finite"),
+    "IsWrong": ("wrong", "differs from the variant's dense twin"),
+    "EatsTensors": ("oom", "allocate"),
+    "EatsObjects": ("oom", ""),
+    "Exits": ("error", "code 7"),
+    "Segfaults": ("error", "signal 11"),
+    "Prints": ("ok", ""),
+    "LeavesChild": ("ok", ""),
+}
+
+
+class Silent:
+    def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
+        self.done, self.left = list(done), list(left)
+
+    def started(self, cell: Cell) -> None:
+        pass
+
+    def ended(self, record: Record) -> None:
+        pass
+
+
+def small(protocol: str, variants: list[str]) -> Matrix:
+    sweep = {"protocol": protocol, "baseline": {"length": 32}, "axes": {"variant": variants}}
+    return Matrix.model_validate({"name": "faults", "sweep": [sweep]})
+
+
+@pytest.fixture(scope="module")
+def storm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+    """Every faulty variant and a sound one, in one run; their records by variant."""
+    outside = [Outside.parse(f"{FAULTY}:{name}") for name in FATES]
+    made = plan(small("speed", [*FATES, "sdpa"]), Resolver(outside))
+    run = Run(tmp_path_factory.mktemp("storm"))
+    records = execute(
+        run,
+        made,
+        limits=Limits(seconds=10.0, memory_bytes=2 * 2**30),
+        watcher=Silent(),
+        outside=[entry.reference for entry in outside],
+    )
+    assert run.latest() == {record.cell_id: record for record in records}
+    return {record.cell.variant.name: record for record in records}
+
+
+@pytest.mark.parametrize("name", FATES)
+def test_a_fault_is_a_record_that_says_why(storm: dict[str, Record], name: str):
+    status, reason = FATES[name]
+    assert (storm[name].status, storm[name].reason or "") == (status, storm[name].reason or "")
+    assert reason in (storm[name].reason or "")
+
+
+def test_the_sound_variant_beside_them_is_measured(storm: dict[str, Record]):
+    assert storm["sdpa"].status == "ok"
+
+
+def test_no_child_is_left_behind(storm: dict[str, Record]):
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "sleep 3600.25" not in listing
+
+
+def test_failures_are_measured_again_only_on_demand(tmp_path: Path):
+    outside = [Outside.parse(f"{FAULTY}:Raises")]
+    made = plan(small("memory", ["Raises", "sdpa"]), Resolver(outside))
+    run, limits = Run(tmp_path), Limits(seconds=60.0, memory_bytes=2**33)
+    references = [entry.reference for entry in outside]
+    attempts = [
+        len(execute(run, made, limits=limits, watcher=Silent(), outside=references, retry=retry))
+        for retry in (False, False, True)
+    ]
+    assert attempts == [2, 0, 1]
+
+
+def test_a_run_killed_again_and_again_ends_with_every_cell_once(tmp_path: Path):
+    """SIGKILL at random moments; what children are left must go by themselves."""
+    matrix = tmp_path / "m.toml"
+    matrix.write_text(
+        'name = "killed"\nvariants = ["sdpa", "linear", "mean", "window(left=4, right=4)"]\n'
+        '[[sweep]]\nprotocol = "memory"\naxes = { length = [8, 16, 32], pass = ["fwd", "fwd_bwd"] }\n'
+    )
+    command = [sys.executable, "-m", "bench.cli", "run", str(matrix), "--results", str(tmp_path)]
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(8):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        # The first line says that the run has started; the kill falls somewhere into its cells.
+        process.stderr.readline()
+        time.sleep(rng.uniform(0.0, 4.0))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        process.stderr.close()
+    assert kills > 0
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    records = list(Run(tmp_path / "killed").store.read())
+    assert len(records) == len({record.cell_id for record in records}) == 24
+    assert {record.status for record in records} == {"ok"}
+
+
+def test_children_end_with_a_killed_runner(tmp_path: Path):
+    matrix = tmp_path / "m.toml"
+    matrix.write_text(
+        'name = "m"\n[[sweep]]\nprotocol = "memory"\nbaseline = { variant = "Hangs", length = 8 }\n'
+    )
+    command = [sys.executable, "-m", "bench.cli", "run", str(matrix), "--results", str(tmp_path)]
+    process = subprocess.Popen(
+        [*command, "--file", f"{FAULTY}:Hangs"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    _wait_until(lambda: _session_children(process.pid) != [])
+    hanging = _session_children(process.pid)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in hanging))
+
+
+def _session_children(runner: int) -> list[int]:
+    """Processes below the fork server of a runner."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(pid): int(parent) for pid, parent in (line.split() for line in listing.splitlines())}
+    servers = [pid for pid, parent in parents.items() if parent == runner]
+    return [pid for pid, parent in parents.items() if parent in servers]
+
+
+def _wait_until(condition: "object", seconds: float = 60.0) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.1)
+
+
+assert os.name == "posix"

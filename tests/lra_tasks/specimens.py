@@ -1,0 +1,206 @@
+"""Broken tasks, each with one fault, and the law that must name it."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lra_tasks.generation import distinct
+from lra_tasks.interface import PAD, SPLITS, Batch, Card, Examples, Split, Task, best_guess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Honest(Task):
+    """No fault: is the number of twos even or odd?"""
+
+    card: ClassVar[Card] = Card(
+        title="Parity",
+        paper="https://example.org",
+        description="Whether the number of twos is odd.",
+        output="sequence",
+        classes=2,
+        vocabulary=3,
+        length=24,
+        sizes={"train": 300, "validation": 100, "test": 100},
+        floors={"majority": 0.5},
+        source="generated",
+    )
+
+    length: int = 24
+    train: int = 300
+    validation: int = 100
+    test: int = 100
+
+    def examples(self, split: Split) -> Examples:
+        return distinct(self, split, self.chunk)
+
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        lengths = rng.integers(self.length - 6, self.length + 1, size=64)
+        rows = [rng.integers(1, 3, size=n, dtype=np.uint8) for n in lengths]
+        labels = np.array([self.solve(row)[0] for row in rows])
+        return Examples(np.concatenate(rows), lengths, labels, output="sequence")
+
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        return np.array([np.count_nonzero(tokens == 2) % 2])
+
+
+class CardOfAnother(Honest):
+    card = replace(Honest.card, length=25)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionWithoutDefault(Honest):
+    must: int = field(kw_only=True)
+
+
+class OneShort(Honest):
+    def examples(self, split: Split) -> Examples:
+        examples = super().examples(split)
+        return examples.take(np.arange(len(examples) - 1))
+
+
+class TooLong(Honest):
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        return Honest(length=self.length + 1).chunk(rng)
+
+
+class Empty(Honest):
+    def examples(self, split: Split) -> Examples:
+        examples = super().examples(split).take(np.arange(getattr(self, split) - 1))
+        nothing = Examples(examples.tokens[:0], [0], np.array([0]), output="sequence")
+        # In one split only, for two empty sequences would be the same one.
+        return Examples.join([examples, nothing]) if split == "train" else super().examples(split)
+
+
+class StrangeToken(Honest):
+    card = replace(Honest.card, vocabulary=2)
+
+
+class PadInside(Honest):
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        examples = super().chunk(rng)
+        tokens = np.where(examples.tokens == 1, np.uint8(PAD), examples.tokens)
+        return Examples(tokens, examples.lengths, examples.labels, output="sequence")
+
+
+class StrangeLabel(Honest):
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        return 2 * super().solve(tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silent(Honest):
+    """A token task that labels nothing."""
+
+    card: ClassVar[Card] = replace(Honest.card, output="token")
+
+    def examples(self, split: Split) -> Examples:
+        examples = super().examples(split)
+        nothing = np.full(len(examples.tokens), -100)
+        return Examples(examples.tokens, examples.lengths, nothing, output="token")
+
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        return np.full(len(tokens), -100)
+
+    def floors(self, examples: Examples) -> Mapping[str, float]:
+        return {"majority": 0.5}
+
+
+class SeesPads(Honest):
+    class Everything(Examples):
+        def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
+            batch = super().batch(rows, pad_to=pad_to)
+            return Batch(batch.tokens, torch.ones_like(batch.mask), batch.labels)
+
+    def examples(self, split: Split) -> Examples:
+        examples = super().examples(split)
+        return self.Everything(examples.tokens, examples.lengths, examples.labels, output="sequence")
+
+
+class Mislabelled(Honest):
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        examples = super().chunk(rng)
+        flipped = examples.labels.copy()
+        flipped[::10] = 1 - flipped[::10]
+        return Examples(examples.tokens, examples.lengths, flipped, output="sequence")
+
+
+class Leaky(Honest):
+    def examples(self, split: Split) -> Examples:
+        if split != "test":
+            return super().examples(split)
+        mixed = Examples.join([super().examples("train").take([0]), super().examples("test")])
+        return mixed.take(np.arange(self.test))
+
+
+class Unseeded(Honest):
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        return super().chunk(np.random.default_rng())
+
+
+class DeafToTheSeed(Honest):
+    def examples(self, split: Split) -> Examples:
+        return Honest(train=self.train, validation=self.validation, test=self.test).examples(split)
+
+
+class Boastful(Honest):
+    card = replace(Honest.card, floors={"majority": 0.2})
+
+
+class UnknownFloor(Honest):
+    card = replace(Honest.card, floors={"majority": 0.5, "first token": 0.5})
+
+
+class BetterFloor(Honest):
+    """Whose shortcut is worth more than the card admits."""
+
+    card = replace(Honest.card, floors={"majority": 0.5, "number of twos": 0.5})
+
+    def guesses(self, examples: Examples) -> Mapping[str, NDArray[np.integer]]:
+        twos = np.array([np.count_nonzero(examples.sequence(row) == 2) for row in range(len(examples))])
+        return {**super().guesses(examples), "number of twos": best_guess(twos, examples.labels)}
+
+
+class UsesPythonsRandom(Honest):
+    def examples(self, split: Split) -> Examples:
+        random.random()
+        return super().examples(split)
+
+
+class UsesNumpysRandom(Honest):
+    def examples(self, split: Split) -> Examples:
+        np.random.rand()  # noqa: NPY002 - the fault
+        return super().examples(split)
+
+
+class SeedsTorch(Honest):
+    def examples(self, split: Split) -> Examples:
+        torch.manual_seed(SPLITS.index(split) + int(torch.initial_seed() % 1000) + 1)
+        return super().examples(split)
+
+
+FAULTS: dict[type[Honest], str] = {
+    CardOfAnother: "card tells the defaults",
+    OneShort: "sizes as asked",
+    TooLong: "lengths as declared",
+    Empty: "lengths as declared",
+    StrangeToken: "tokens within the card",
+    PadInside: "tokens within the card",
+    StrangeLabel: "labels within the card",
+    Silent: "labels within the card",
+    SeesPads: "mask agrees with padding",
+    Mislabelled: "labels solved",
+    Leaky: "splits disjoint",
+    Unseeded: "same seed, same bytes",
+    DeafToTheSeed: "other seed, other bytes",
+    Boastful: "floors as declared",
+    UnknownFloor: "floors as declared",
+    BetterFloor: "floors as declared",
+    UsesPythonsRandom: "global random state untouched",
+    UsesNumpysRandom: "global random state untouched",
+    SeedsTorch: "global random state untouched",
+}

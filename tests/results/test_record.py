@@ -1,0 +1,39 @@
+import pytest
+from pydantic import ValidationError
+
+from results.record import STATUSES, Memory, Record
+from tests.results.build import record, speed_cell
+
+
+def test_a_record_survives_json():
+    before = record()
+    assert Record.model_validate_json(before.model_dump_json()) == before
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_status_can_be_recorded(status: str):
+    assert record(status=status).status == status
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"measurement": None},
+        {"status": "error"},
+        {"status": "error", "reason": "x"},
+        {"reason": "x"},
+        {"status": "error", "measurement": None, "reason": None},
+        {"cell_id": "0" * 16},
+        {"status": "fine"},
+        {"schema_version": 2},
+    ],
+)
+def test_measurement_or_reason_never_both_never_neither(change: dict[str, object]):
+    with pytest.raises(ValidationError):
+        Record.model_validate({**dict(record()), **change})
+
+
+def test_the_measurement_is_of_the_cells_protocol():
+    memory = Memory(peak_bytes=1, saved_bytes=None, inputs_bytes=1, rss_peak_bytes=1, declared_saved_bytes=0)
+    with pytest.raises(ValidationError, match="a memory measurement of a speed cell"):
+        Record.model_validate({**dict(record(speed_cell())), "measurement": memory})

@@ -1,0 +1,112 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from typing import ClassVar
+
+import jaxtyping
+import pytest
+
+from tests.variants.specimens import ALONE, FAULTS, Honest, Raises, ReturnsNothing, Undeclared
+from variants import VARIANTS
+from variants.contract import LAWS, Finding, run_contract
+from variants.full.softmax import Softmax
+from variants.interface import Attention, Cost, Request
+
+RANDOM = "global random state"
+
+
+@cache
+def contract(cls: type[Attention]) -> list[Finding]:
+    # The type checker of these tests draws from Python's random numbers, to choose which item of a list
+    # to look at, so the law on those is asked with the checks off.
+    findings = [f for f in run_contract(cls) if f.law != RANDOM]
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        return findings + run_contract(cls, [RANDOM])
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def broken(cls: type[Attention]) -> dict[str, str]:
+    return {f.law: f.message for f in contract(cls) if f.status == "broken"}
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variant_keeps_law(name: str, law: str) -> None:
+    findings = [f for f in contract(VARIANTS[name]) if f.law == law]
+    assert findings
+    faults = [f"{dict(f.trial)}, causal {f.causal}: {f.message}" for f in findings if f.status == "broken"]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variant_proves_more_than_it_skips(name: str) -> None:
+    findings = contract(VARIANTS[name])
+    assert not [f for f in findings if f.law not in LAWS]
+    held = sum(f.status == "held" for f in findings)
+    assert held > 2 * sum(f.status == "skipped" for f in findings)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_law_holds_somewhere(law: str) -> None:
+    # A law that nothing can keep, or that always skips, guards nothing.
+    assert any(f.law == law and f.status == "held" for cls in VARIANTS.values() for f in contract(cls))
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_law_can_be_broken(law: str) -> None:
+    assert law in FAULTS.values(), f"no specimen breaks {law}"
+
+
+@pytest.mark.parametrize("cls", FAULTS)
+def test_fault_is_named(cls: type[Attention]) -> None:
+    assert FAULTS[cls] in broken(cls)
+
+
+@pytest.mark.parametrize("cls", ALONE)
+def test_narrow_fault_is_named_by_its_law_alone(cls: type[Attention]) -> None:
+    assert set(broken(cls)) == {FAULTS[cls]}
+
+
+def test_honest_specimen_keeps_every_law() -> None:
+    assert not broken(Honest)
+
+
+def test_variant_without_pattern_and_weights_is_held_to_the_other_laws() -> None:
+    findings = contract(Undeclared)
+    assert not broken(Undeclared)
+    skipped = {f.law for f in findings if f.status == "skipped" and not f.causal}
+    assert skipped == {"dense twin", "exact limit", "causality", "pairs"}
+    assert {f.law for f in findings if f.status == "held"} >= {"gradients", "read-out", "reach", "padding"}
+
+
+def test_exception_is_named() -> None:
+    assert broken(Raises)["dense twin"] == "ZeroDivisionError: of all things"
+
+
+def test_odd_output_is_named() -> None:
+    assert broken(ReturnsNothing)["dense twin"] == "forward returned NoneType, not a tensor"
+
+
+class Known(Softmax):
+    known_failures: ClassVar[Mapping[str, str]] = {"flops": "counted by hand"}
+
+    def cost(self, request: Request) -> Cost:
+        return replace(super().cost(request), flops_forward=0)
+
+
+def test_known_failure_that_is_broken_is_known_and_no_more() -> None:
+    assert not broken(Known)
+    known = [f for f in contract(Known) if f.status == "known"]
+    assert {f.law for f in known} == {"flops"}
+    assert all("counted by hand" in f.message for f in known)
+
+
+def test_unknown_law_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r'no law "casuality".*causality'):
+        run_contract(Softmax, ["casuality"])
+
+
+def test_laws_say_what_they_ask() -> None:
+    assert all(law.says and law.check.__doc__ for law in LAWS.values())

@@ -1,0 +1,132 @@
+"""The contract: the laws that every variant is held to, built in or not.
+
+`run_contract(cls)` asks all of them of every trial of a variant, causal and not, in float64 and at small
+sizes. Tests run it, and so does `attnbench check`.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from variants.interface import Attention, Unsupported
+from variants.laws import conduct, masks, meaning, numbers, order
+from variants.laws.case import Broken, Case, Law, Skipped
+
+Status = Literal["held", "broken", "skipped", "known"]
+
+LAWS: dict[str, Law] = {
+    "dense twin": Law("forward equals weights(q, k) @ v", meaning.dense_twin),
+    "exact limit": Law("where it claims to be softmax attention, it is", meaning.exact_limit),
+    "read-out": Law("v = identity shows the pattern, and rows that sum to 1", meaning.read_out),
+    "zero values": Law("v = 0 gives exactly 0", meaning.zero_values),
+    "gradients": Law("gradients of q, k and v are those of the dense twin", meaning.gradient),
+    "odd sizes": Law("any length works, and any single key", meaning.odd_sizes),
+    "padding": Law("whatever stands in masked keys changes nothing", masks.padding),
+    "deletion": Law("masking keys equals deleting them", masks.deletion),
+    "no key left": Law("a query without keys gives exactly 0, with gradient 0", masks.no_key_left),
+    "mixer": Law("padding changes nothing around MultiHead either", masks.mixer),
+    "batch independence": Law("an example does not see its batch", order.batch_independence),
+    "causality": Law("a changed future changes nothing", order.causality),
+    "reach": Law("keys act exactly as far as declared", order.reach),
+    "same seed": Law("same seed, same bytes", conduct.same_seed),
+    "global random state": Law("nobody else's random numbers are touched", conduct.global_random_state),
+    "state dict": Law("the state dict is the whole state", conduct.state_dict),
+    "inputs untouched": Law("q, k, v and the mask are only read", conduct.inputs_untouched),
+    "layout": Law("strides of the inputs do not matter", conduct.layout),
+    "honesty": Law("what is declared missing is refused with a reason", conduct.honesty),
+    "float error": Law("float32 and bfloat16 err as SDPA does", numbers.float_error),
+    "flops": Law("declared FLOPs are those that torch counts", numbers.flops),
+    "pairs": Law("declared pairs are those of the pattern", numbers.pairs),
+    "saved bytes": Law("declared bytes are those kept for the backward pass", numbers.saved_bytes),
+    "parameters": Law("declared parameters are there, and learn", numbers.parameters),
+}
+
+# The names of findings on the contract itself rather than on one law.
+PROVED = "something is proved"
+KNOWN = "known failures"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one law found on one variant at one of its trials.
+
+    Attributes:
+        law: name of the law.
+        trial: the options.
+        causal: whether it was built causal.
+        status: held; broken; skipped, having nothing to say; known, broken as its class announces.
+        message: where it breaks, or why it was skipped.
+    """
+
+    law: str
+    trial: Mapping[str, int | float | str | bool]
+    causal: bool
+    status: Status
+    message: str = ""
+
+
+def run_contract(cls: type[Attention], laws: Collection[str] | None = None) -> list[Finding]:
+    """Hold a variant to the laws, all of them by default.
+
+    Whatever the variant raises is a finding. The variant keeps the contract if none is "broken".
+
+    Raises:
+        ValueError: there is no law of a name in `laws`.
+    """
+    chosen = list(LAWS) if laws is None else list(laws)
+    for name in chosen:
+        if name not in LAWS:
+            raise ValueError(f'there is no law "{name}"; known: {", ".join(LAWS)}')
+    findings = [
+        _ask(name, Case(cls, trial, causal))
+        for trial in cls.trials
+        for causal in ((False, True) if cls.caps.causal else (False,))
+        for name in chosen
+    ]
+    findings = [_excuse(cls, finding) for finding in findings]
+    findings += _stale(cls, findings, chosen)
+    if laws is None and all(finding.status == "skipped" for finding in findings):
+        reason = findings[0].message if findings else "it has no trials"
+        findings.append(
+            Finding(PROVED, {}, causal=False, status="broken", message=f"every law was skipped: {reason}")
+        )
+    return findings
+
+
+def _ask(name: str, case: Case) -> Finding:
+    """Ask one law of one case."""
+    status, message = "held", ""
+    try:
+        LAWS[name].check(case)
+    except Skipped as verdict:
+        status, message = "skipped", str(verdict)
+    except Broken as verdict:
+        status, message = "broken", str(verdict)
+    except Unsupported as error:
+        status, message = "broken", f"it refuses what why_not has nothing against: {error}"
+    except Exception as error:  # noqa: BLE001 - a variant may raise anything, and that is the finding
+        status, message = "broken", f"{type(error).__name__}: {error}"
+    return Finding(name, case.trial, case.causal, status, message)
+
+
+def _excuse(cls: type[Attention], finding: Finding) -> Finding:
+    """A breach that the class announces is known."""
+    if finding.status != "broken" or finding.law not in cls.known_failures:
+        return finding
+    reason = cls.known_failures[finding.law]
+    return Finding(finding.law, finding.trial, finding.causal, "known", f"{reason} ({finding.message})")
+
+
+def _stale(cls: type[Attention], findings: list[Finding], chosen: list[str]) -> list[Finding]:
+    """Announced breaches that nothing shows."""
+    shown = {finding.law for finding in findings if finding.status == "known"}
+    stale = list[Finding]()
+    for name in cls.known_failures:
+        if name not in LAWS:
+            message = f'known_failures names "{name}", which is no law'
+        elif name in chosen and name not in shown:
+            message = f'known_failures names "{name}", which is not broken'
+        else:
+            continue
+        stale.append(Finding(KNOWN, {}, causal=False, status="broken", message=message))
+    return stale

@@ -1,0 +1,215 @@
+"""What a law is given: one variant at one set of options, and the means to question it.
+
+A law is a function of a Case. It returns where the variant keeps it, raises Broken where it does not,
+and Skipped where it has nothing to say.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from variants.interface import Attention, Dims, Request
+
+HEADS = 2
+HEAD_DIM = 4
+MAX_LEN = 160
+
+# Long enough that a window executor cuts it into chunks, and odd, so that the last chunk is not full.
+LENGTH = 97
+
+
+class Broken(Exception):  # noqa: N818 - a verdict, as Skipped is
+    """The variant does not keep the law; the message says where."""
+
+
+class Skipped(Exception):  # noqa: N818 - the same
+    """The law has nothing to say on this variant; the message says why."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """One law.
+
+    Attributes:
+        says: what it asks, in one line.
+        check: the function that asks.
+    """
+
+    says: str
+    check: "Callable[[Case], None]"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One set of q, k, v and perhaps a key mask."""
+
+    q: Float[Tensor, "B H N D"]
+    k: Float[Tensor, "B H M D"]
+    v: Float[Tensor, "B H M D"]
+    key_mask: Bool[Tensor, "B M"] | None = None
+
+    def to(self, dtype: torch.dtype) -> "Inputs":
+        """The same numbers in another type."""
+        return replace(self, q=self.q.to(dtype), k=self.k.to(dtype), v=self.v.to(dtype))
+
+    def detached(self) -> "Inputs":
+        """Fresh leaves that ask for gradients."""
+        q, k, v = (x.detach().clone().requires_grad_() for x in (self.q, self.k, self.v))
+        return replace(self, q=q, k=k, v=v)
+
+    def request(self) -> Request:
+        """The request that a call with these makes."""
+        b, h, n, d = self.q.shape
+        return Request(
+            batch=b,
+            heads=h,
+            queries=n,
+            keys=self.k.shape[2],
+            head_dim=d,
+            key_mask=self.key_mask is not None,
+            dtype=self.q.dtype,
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One variant at one of its trials, causal or not."""
+
+    cls: type[Attention]
+    trial: Mapping[str, int | float | str | bool]
+    causal: bool
+
+    def build(self, *, seed: int = 0) -> Attention:
+        """The variant, in float64."""
+        dims = Dims(heads=HEADS, head_dim=HEAD_DIM, max_len=MAX_LEN, seed=seed)
+        return self.cls(dims, causal=self.causal, **self.trial).double().eval()  # pyright: ignore[reportArgumentType]
+
+    def masks(self) -> tuple[bool, ...]:
+        """Whether to ask without a key mask and with one."""
+        return (False,) if self.cls.caps.key_mask == "no" else (False, True)
+
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Queries and keys to ask with: as many of either, and where it may differ, more and fewer."""
+        other = 33
+        both = ((LENGTH, LENGTH),)
+        if not self.cls.caps.cross or self.causal:
+            return both
+        return (*both, (other, LENGTH), (LENGTH, other))
+
+
+def draw(
+    n: int = LENGTH, m: int | None = None, *, masked: bool = False, seed: int = 1, batch: int = 2
+) -> Inputs:
+    """Normal q, k and v in float64. A mask drops two keys in five, wherever they are, but never the first."""
+    generator = torch.Generator().manual_seed(seed)
+    m = n if m is None else m
+    q, k, v = (
+        torch.randn(batch, HEADS, length, HEAD_DIM, generator=generator, dtype=torch.float64)
+        for length in (n, m, m)
+    )
+    if not masked:
+        return Inputs(q, k, v)
+    mask = torch.rand(batch, m, generator=generator) < 0.6
+    mask[:, 0] = True
+    return Inputs(q, k, v, mask)
+
+
+def must_serve(attention: Attention, x: Inputs) -> None:
+    """Have nothing to say on what the variant refuses beforehand.
+
+    Raises:
+        Skipped: it does refuse this.
+    """
+    reasons = attention.why_not(x.request())
+    if reasons:
+        raise Skipped("; ".join(reasons))
+
+
+def call(attention: Attention, x: Inputs) -> Tensor:
+    """Forward, with its output checked for what it must be.
+
+    Raises:
+        Skipped: the variant says beforehand that it does not serve this.
+        Broken: the output is no tensor of the shape, type and device of q.
+    """
+    must_serve(attention, x)
+    out: object = attention(x.q, x.k, x.v, key_mask=x.key_mask)
+    if not isinstance(out, Tensor):
+        raise Broken(f"forward returned {type(out).__name__}, not a tensor")
+    if out.shape != x.q.shape:
+        raise Broken(f"forward returned shape {tuple(out.shape)}, not {tuple(x.q.shape)}")
+    if out.dtype != x.q.dtype or out.device != x.q.device:
+        raise Broken(f"forward returned {out.dtype} on {out.device}, not {x.q.dtype} on {x.q.device}")
+    return out
+
+
+def twin(attention: Attention, x: Inputs) -> Float[Tensor, "B H N D"]:
+    """What forward should return, from the dense weights.
+
+    Raises:
+        Skipped: the variant has none.
+    """
+    return dense(attention, x) @ x.v
+
+
+def dense(attention: Attention, x: Inputs) -> Float[Tensor, "B H N M"]:
+    """The dense weights of all rows.
+
+    Raises:
+        Skipped: the variant has none.
+    """
+    if not attention.caps.linear_in_v:
+        raise Skipped("it is not linear in v, so it has no weights")
+    if type(attention).weights is Attention.weights and attention.pattern is None:
+        raise Skipped("it declares neither pattern nor weights")
+    return attention.weights(x.q, x.k, rows=torch.arange(x.q.shape[2]), key_mask=x.key_mask)
+
+
+def without_keys(attention: Attention, x: Inputs) -> Bool[Tensor, "B H N"]:
+    """The queries whose keys are all masked; by the pattern where there is one."""
+    n, m = x.q.shape[2], x.k.shape[2]
+    keep = torch.ones(n, m, dtype=torch.bool) if attention.pattern is None else attention.pattern.dense(n, m)
+    if x.key_mask is not None:
+        keep = keep & x.key_mask[:, None, None, :]
+    return ~keep.any(-1).expand(x.q.shape[:3])
+
+
+def gradients(out: Tensor, x: Inputs) -> list[Tensor]:
+    """Gradients of q, k and v for a fixed random gradient of the output; 0 where one plays no part."""
+    if not out.requires_grad:
+        raise Broken("the output has no gradient")
+    generator = torch.Generator().manual_seed(2)
+    upstream = torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype)
+    inputs = (x.q, x.k, x.v)
+    found = list[Tensor | None](torch.autograd.grad(out, inputs, upstream, allow_unused=True))
+    return [torch.zeros_like(i) if g is None else g for i, g in zip(inputs, found, strict=True)]
+
+
+def same(found: Tensor, expected: Tensor, what: str, *, tolerance: float = 1e-9) -> None:
+    """Compare two tensors up to a tolerance relative to the larger of 1 and the largest number expected.
+
+    Raises:
+        Broken: they differ, or one is not finite.
+    """
+    found, expected = found.detach(), expected.detach()
+    if not bool(found.isfinite().all()):
+        raise Broken(f"{what}: not finite")
+    if found.numel() == 0:
+        return
+    worst = float((found - expected).abs().amax())
+    scale = max(1.0, float(expected.abs().amax()))
+    if not worst <= tolerance * scale:
+        raise Broken(f"{what}: off by {worst:.1e}, numbers up to {scale:.1e}")
+
+
+def identical(found: Tensor, expected: Tensor, what: str) -> None:
+    """Compare two tensors bit by bit; NaN equals NaN.
+
+    Raises:
+        Broken: they differ.
+    """
+    if not torch.equal(found.nan_to_num(), expected.nan_to_num()):
+        raise Broken(f"{what}: differs")

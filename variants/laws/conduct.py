@@ -1,0 +1,160 @@
+"""Laws on good conduct: randomness, state, inputs, layout, and doing what the capabilities declare."""
+
+import pickle
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from variants.interface import Attention, Dims, Unsupported
+from variants.laws.case import (
+    HEAD_DIM,
+    HEADS,
+    LENGTH,
+    MAX_LEN,
+    Broken,
+    Case,
+    Inputs,
+    call,
+    draw,
+    gradients,
+    identical,
+    must_serve,
+    same,
+)
+
+
+def same_seed(case: Case) -> None:
+    """Two at one seed give the same bytes, and so does one asked twice."""
+    one, two = case.build(seed=3), case.build(seed=3)
+    x = draw(masked=True) if case.cls.caps.key_mask != "no" else draw()
+    out = call(one, x)
+    identical(call(two, x), out, "two built from one seed")
+    identical(call(one, x), out, "one asked twice")
+
+
+def global_random_state(case: Case) -> None:
+    """Construction, forward and backward leave the random state of torch, numpy and Python alone."""
+    with _stirred():
+        before = _random_states()
+        attention = case.build()
+        _unchanged(before, "construction")
+        x = draw().detached()
+        out = call(attention, x)
+        _unchanged(before, "forward")
+        gradients(out, x)
+        _unchanged(before, "backward")
+
+
+@contextmanager
+def _stirred() -> Iterator[None]:
+    """Global states that nobody else sets, for as long as we look: to seed twice alike would not show."""
+    python, torchs = random.getstate(), torch.get_rng_state()
+    numpys = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
+    random.seed(8_675_309)
+    torch.default_generator.manual_seed(8_675_309)
+    if numpys is not None:
+        sys.modules["numpy"].random.seed(8_675_309)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        torch.set_rng_state(torchs)
+        if numpys is not None:
+            sys.modules["numpy"].random.set_state(numpys)
+
+
+def _random_states() -> dict[str, bytes]:
+    states = {"torch": torch.get_rng_state().numpy().tobytes(), "random": pickle.dumps(random.getstate())}
+    # A variant that never imports numpy cannot draw from it, so nobody need import it to look.
+    if "numpy" in sys.modules:
+        states["numpy"] = pickle.dumps(sys.modules["numpy"].random.get_state())
+    return states
+
+
+def _unchanged(before: dict[str, bytes], when: str) -> None:
+    for name, state in _random_states().items():
+        if state != before.get(name, state):
+            raise Broken(f"{when} changes the global random state of {name}")
+
+
+def state_dict(case: Case) -> None:
+    """Its state, loaded into one of another seed, makes the two equal."""
+    one, two = case.build(seed=3), case.build(seed=4)
+    two.load_state_dict(one.state_dict(), strict=True)
+    x = draw()
+    identical(call(two, x), call(one, x), "after loading the state dict")
+
+
+def inputs_untouched(case: Case) -> None:
+    """Forward and backward do not write into q, k, v or the mask."""
+    attention = case.build()
+    for masked in case.masks():
+        x = draw(masked=masked).detached()
+        before = [t.detach().clone() for t in (x.q, x.k, x.v)]
+        mask = None if x.key_mask is None else x.key_mask.clone()
+        # Leaves refuse to be written into; what a layer passes on does not.
+        y = Inputs(x.q * 1.0, x.k * 1.0, x.v * 1.0, x.key_mask)
+        out = call(attention, y)
+        gradients(out, x)
+        for name, now, then in zip("qkv", (y.q, y.k, y.v), before, strict=True):
+            identical(now.detach(), then, f"{name} after the call")
+        if mask is not None and x.key_mask is not None:
+            identical(x.key_mask, mask, "the key mask after the call")
+
+
+def layout(case: Case) -> None:
+    """Inputs that are transposed views give the same as contiguous ones."""
+    attention = case.build()
+    for masked in case.masks():
+        x = draw(masked=masked)
+        q, k, v = (t.transpose(1, 2).contiguous().transpose(1, 2) for t in (x.q, x.k, x.v))
+        same(call(attention, Inputs(q, k, v, x.key_mask)), call(attention, x), "transposed views")
+
+
+def honesty(case: Case) -> None:
+    """What is declared missing is refused with a reason; what is declared is there."""
+    caps, attention = case.cls.caps, case.build()
+    x = draw()
+    must_serve(attention, x)
+    if not caps.causal:
+        dims = Dims(HEADS, HEAD_DIM, MAX_LEN)
+        _refuses("causal=True", lambda: case.cls(dims, causal=True, **case.trial))  # pyright: ignore[reportArgumentType]
+    short = Inputs(x.q[:, :, :33], x.k, x.v)
+    if not caps.cross or case.causal:
+        _refuses_call(attention, short, "fewer queries than keys")
+    if caps.key_mask == "no":
+        mask = torch.ones(x.k.shape[0], LENGTH, dtype=torch.bool)
+        _refuses_call(attention, Inputs(x.q, x.k, x.v, mask), "a key mask")
+    if caps.needs_max_len:
+        _refuses_call(attention, draw(MAX_LEN + 1), "more than max_len positions")
+    wide = torch.cat((x.q, x.q), 1), torch.cat((x.k, x.k), 1), torch.cat((x.v, x.v), 1)
+    _refuses_call(attention, Inputs(*wide), "other heads than it was built for")
+    if caps.learned != (sum(p.numel() for p in attention.parameters()) > 0):
+        raise Broken(f"learned is declared as {caps.learned}, which its parameters deny")
+    if not caps.exact_when:
+        try:
+            case.cls.exact_limit(Dims(HEADS, HEAD_DIM, 5), causal=case.causal)
+        except NotImplementedError:
+            return
+        raise Broken("it has an exact limit, but exact_when does not say where")
+
+
+def _refuses_call(attention: Attention, x: Inputs, what: str) -> None:
+    if not attention.why_not(x.request()):
+        raise Broken(f"why_not has nothing against {what}")
+    _refuses(what, lambda: attention(x.q, x.k, x.v, key_mask=x.key_mask))
+
+
+def _refuses(what: str, act: Callable[[], object]) -> None:
+    try:
+        act()
+    except Unsupported as error:
+        if not error.reasons or not all(error.reasons):
+            raise Broken(f"{what} is refused without a reason") from error
+        return
+    except Exception as error:
+        raise Broken(f"{what} raises {type(error).__name__}, not Unsupported: {error}") from error
+    raise Broken(f"{what} is not refused")

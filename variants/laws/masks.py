@@ -1,0 +1,106 @@
+"""Laws on key masks and padding: what is not there has no influence, and nothing at all gives 0."""
+
+import torch
+
+from variants.laws.case import (
+    Broken,
+    Case,
+    Inputs,
+    Skipped,
+    call,
+    draw,
+    gradients,
+    must_serve,
+    same,
+    without_keys,
+)
+from variants.mixer import MultiHead
+
+_HUGE = 1e30
+
+
+def _needs_masks(case: Case) -> None:
+    if case.cls.caps.key_mask == "no":
+        raise Skipped("it takes no key mask")
+
+
+def padding(case: Case) -> None:
+    """Huge numbers at masked keys, or more masked keys at the end, change no valid row."""
+    _needs_masks(case)
+    attention = case.build()
+    x = draw(masked=True)
+    assert x.key_mask is not None
+    expected = call(attention, x)
+    drop = ~x.key_mask[:, None, :, None]
+    huge = Inputs(x.q, x.k.masked_fill(drop, _HUGE), x.v.masked_fill(drop, -_HUGE), x.key_mask)
+    same(call(attention, huge), expected, "huge numbers at masked keys")
+    for count in (1, 9):
+        longer = _append(x, count)
+        out = call(attention, longer)[:, :, : x.q.shape[2]]
+        same(out, expected, f"{count} more positions, masked")
+
+
+def _append(x: Inputs, count: int) -> Inputs:
+    """More positions at the end, masked and huge."""
+    q, k, v = (torch.nn.functional.pad(t, (0, 0, 0, count), value=_HUGE) for t in (x.q, x.k, x.v))
+    mask = torch.ones(x.k.shape[0], x.k.shape[2], dtype=torch.bool) if x.key_mask is None else x.key_mask
+    return Inputs(q, k, v, torch.nn.functional.pad(mask, (0, count)))
+
+
+def deletion(case: Case) -> None:
+    """Masking keys equals deleting them: any where positions do not matter, else those at the end."""
+    if case.cls.caps.key_mask != "exact":
+        raise Skipped("it does not claim exact key masks")
+    attention = case.build()
+    x = draw(batch=1)
+    n = x.k.shape[2]
+    if case.cls.caps.cross and not case.causal:
+        kept = torch.arange(n) % 3 != 1
+        short = Inputs(x.q, x.k[:, :, kept], x.v[:, :, kept])
+        out = call(attention, Inputs(x.q, x.k, x.v, kept[None, :]))
+    else:
+        kept = torch.arange(n) < n - 11
+        short = Inputs(x.q[:, :, kept], x.k[:, :, kept], x.v[:, :, kept])
+        out = call(attention, Inputs(x.q, x.k, x.v, kept[None, :]))[:, :, kept]
+    same(out, call(attention, short), "masked keys against deleted ones")
+
+
+def no_key_left(case: Case) -> None:
+    """A query without keys gives exactly 0; so are its gradients, and all gradients are finite."""
+    _needs_masks(case)
+    attention = case.build()
+    x = draw(masked=True).detached()
+    assert x.key_mask is not None
+    x.key_mask[0] = False
+    x.key_mask[1, :70] = False
+    out = call(attention, x)
+    empty = without_keys(attention, x)
+    if not bool((out[empty] == 0).all()):
+        raise Broken("a query without keys gives other than 0")
+    found = gradients(out, x)
+    for name, grad in zip("qkv", found, strict=True):
+        if not bool(grad.isfinite().all()):
+            raise Broken(f"the gradient of {name} is not finite")
+    if not bool((found[0][empty] == 0).all()):
+        raise Broken("the gradient of a query without keys is not 0")
+    for name, grad in zip("kv", found[1:], strict=True):
+        if not bool((grad[0] == 0).all()):
+            raise Broken(f"the gradient of {name} is not 0 in an example without keys")
+
+
+def mixer(case: Case) -> None:
+    """MultiHead around it gives 0 at padded rows, and padding changes nothing at the others."""
+    _needs_masks(case)
+    attention = case.build()
+    layer = MultiHead(attention, generator=torch.Generator().manual_seed(4)).double().eval()
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(2, 50, layer.q.in_features, generator=generator, dtype=torch.float64)
+    mask = torch.arange(50) < torch.tensor([[50], [31]])
+    must_serve(attention, draw(50, masked=True))
+    out = layer(x, mask=mask)
+    if bool((out[1, 31:] != 0).any()):
+        raise Broken("a padded row is not 0")
+    junk = x.masked_fill(~mask[:, :, None], 1e6)
+    same(layer(junk, mask=mask), out, "numbers in padded rows")
+    longer = torch.nn.functional.pad(x, (0, 0, 0, 7), value=3.0)
+    same(layer(longer, mask=torch.nn.functional.pad(mask, (0, 7)))[:, :50], out, "7 more padded rows")

@@ -1,0 +1,174 @@
+"""Laws on what is computed: the dense twin, the exact limit, the effective matrix, the gradients."""
+
+import torch
+from torch import Tensor
+
+from variants.interface import Attention, Dims, masked_softmax
+from variants.laws.case import (
+    HEAD_DIM,
+    HEADS,
+    Broken,
+    Case,
+    Inputs,
+    Skipped,
+    call,
+    dense,
+    draw,
+    gradients,
+    same,
+    twin,
+    without_keys,
+)
+from variants.pattern import Full
+
+# Around 1, around small blocks, around the chunks of the executors.
+_ODD = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 31, 32, 33, 63, 64, 65, 79, 80, 81, 96, 128, 129, 150)
+
+
+def dense_twin(case: Case) -> None:
+    """Compare forward with weights @ v, at several sizes, with and without a mask; and rows of weights."""
+    attention = case.build()
+    for masked in case.masks():
+        for queries, keys in case.sizes():
+            x = draw(queries, keys, masked=masked)
+            weights = dense(attention, x)
+            where = f"{queries} queries, {keys} keys{', key mask' if masked else ''}"
+            same(call(attention, x), weights @ x.v, f"forward against weights @ v, {where}")
+            some = torch.arange(0, queries, 5)
+            rows = attention.weights(x.q[:, :, some], x.k, rows=some, key_mask=x.key_mask)
+            same(rows, weights[:, :, some], f"weights of every fifth row against weights of all, {where}")
+
+
+def exact_limit(case: Case) -> None:
+    """Compare the exact limit with softmax attention, at the length that it was built for."""
+    if not case.cls.caps.exact_when:
+        raise Skipped("it never equals softmax attention, and does not claim to")
+    for n in (1, 5, 33, 97):
+        limit = case.cls.exact_limit(Dims(HEADS, HEAD_DIM, n), causal=case.causal).double().eval()
+        for masked in (False, True) if case.cls.caps.key_mask == "exact" else (False,):
+            x = draw(n, masked=masked)
+            keep = Full(case.causal).dense(n, n)
+            softmax = masked_softmax(x.q, x.k, keep, x.key_mask) @ x.v
+            same(call(limit, x), softmax, f"the exact limit at {n} positions")
+
+
+def read_out(case: Case) -> None:
+    """Read the effective matrix off v = identity and compare it with pattern and capabilities."""
+    if not case.cls.caps.linear_in_v:
+        raise Skipped("it is not linear in v, so it has no effective matrix")
+    attention = case.build()
+    for masked in case.masks():
+        x = draw(masked=masked)
+        matrix = _effective(attention, x)
+        same(call(attention, x), matrix @ x.v, "forward against its effective matrix: not linear in v")
+        if attention.pattern is not None:
+            keep = attention.pattern.dense(*matrix.shape[-2:])
+            if x.key_mask is not None:
+                keep = keep & x.key_mask[:, None, None, :]
+            _compare_support(matrix, keep.expand_as(matrix))
+        if case.cls.caps.row_stochastic:
+            if float(matrix.min()) < -1e-12:
+                raise Broken(f"a weight is negative: {float(matrix.min()):.1e}")
+            expected = (~without_keys(attention, x)).to(matrix.dtype)
+            same(matrix.sum(-1), expected, "sums of weights against 1, or 0 without keys")
+
+
+def _effective(attention: Attention, x: Inputs) -> Tensor:
+    """The matrix A of out = A v, a slab of D columns a call."""
+    m = x.k.shape[2]
+    columns = torch.eye(m, dtype=x.v.dtype)
+    slabs = list[Tensor]()
+    for start in range(0, m, HEAD_DIM):
+        slab = columns[:, start : start + HEAD_DIM]
+        width = slab.shape[1]
+        slab = torch.nn.functional.pad(slab, (0, HEAD_DIM - width))
+        out = call(attention, Inputs(x.q, x.k, slab.expand_as(x.v).clone(), x.key_mask))
+        slabs.append(out[..., :width])
+    return torch.cat(slabs, -1)
+
+
+def _compare_support(matrix: Tensor, keep: Tensor) -> None:
+    strays = (matrix != 0) & ~keep
+    if bool(strays.any()):
+        _, _, i, j = strays.nonzero()[0].tolist()
+        raise Broken(f"query {i} gives weight {float(matrix[strays][0]):.1e} to key {j}, outside the pattern")
+    missing = (matrix == 0) & keep
+    if bool(missing.any()):
+        _, _, i, j = missing.nonzero()[0].tolist()
+        raise Broken(f"query {i} gives no weight to key {j}, which its pattern keeps")
+
+
+def zero_values(case: Case) -> None:
+    """Values of 0 give exactly 0."""
+    if not case.cls.caps.linear_in_v:
+        raise Skipped("it is not linear in v")
+    attention = case.build()
+    x = draw()
+    out = call(attention, Inputs(x.q, x.k, torch.zeros_like(x.v)))
+    if bool((out != 0).any()):
+        raise Broken(f"v = 0 gives {float(out.abs().amax()):.1e}")
+
+
+def gradient(case: Case) -> None:
+    """Compare gradients of q, k and v with those of the twin, or without one with differences."""
+    attention = case.build()
+    for masked in case.masks():
+        x = draw(masked=masked).detached()
+        found = gradients(call(attention, x), x)
+        try:
+            expected = gradients(twin(attention, x), x)
+        except Skipped:
+            _against_differences(attention, x, found)
+            continue
+        for name, one, other in zip("qkv", found, expected, strict=True):
+            same(one, other, f"gradient of {name}{' with a key mask' if masked else ''}")
+
+
+def _against_differences(attention: Attention, x: Inputs, found: list[Tensor]) -> None:
+    """One random direction, by central differences."""
+    step = 1e-6
+    generator = torch.Generator().manual_seed(3)
+    upstream = torch.randn(x.q.shape, generator=torch.Generator().manual_seed(2), dtype=x.q.dtype)
+    ways = [torch.randn(g.shape, generator=generator, dtype=g.dtype) for g in found]
+    with torch.no_grad():
+        ends = [
+            call(attention, Inputs(x.q + s * ways[0], x.k + s * ways[1], x.v + s * ways[2], x.key_mask))
+            for s in (step, -step)
+        ]
+    slope = ((ends[0] - ends[1]) * upstream).sum() / (2 * step)
+    inner = torch.stack([(g * w).sum() for g, w in zip(found, ways, strict=True)]).sum()
+    same(inner, slope, "gradient against central differences", tolerance=1e-5)
+
+
+def odd_sizes(case: Case) -> None:
+    """Every length works: finite, and equal to the twin where there is one; so does a single key."""
+    attention = case.build()
+    served = 0
+    for n in _ODD:
+        x = draw(n)
+        if attention.why_not(x.request()):
+            continue
+        served += 1
+        _compare_if_twin(attention, x, f"{n} positions")
+        if case.cls.caps.key_mask != "no":
+            mask = torch.zeros(x.k.shape[0], n, dtype=torch.bool)
+            mask[:, n // 2] = True
+            _compare_if_twin(
+                attention, Inputs(x.q, x.k, x.v, mask), f"{n} positions, all keys but one masked"
+            )
+    if not served:
+        raise Skipped(f"it serves no length of {_ODD}")
+
+
+def _compare_if_twin(attention: Attention, x: Inputs, where: str) -> None:
+    try:
+        out = call(attention, x)
+    except (Broken, Skipped):
+        raise
+    except Exception as error:
+        raise Broken(f"{where}: {type(error).__name__}: {error}") from error
+    try:
+        expected = twin(attention, x)
+    except Skipped:
+        expected = out
+    same(out, expected, where)

@@ -1,0 +1,159 @@
+"""Laws on arithmetic: the error of floats, and the cost that a variant declares."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from variants.interface import Cost
+from variants.laws.case import Broken, Case, Inputs, Skipped, call, draw, must_serve
+
+# Errors up to this many times SDPA's own are rounding, and no mistake in the formula is that small.
+_UNITS = 8.0
+
+# Bytes kept may stray from the declared by this part, and by this many: torch keeps small things of its own.
+_BYTES_PART = 0.10
+_BYTES_MORE = 256
+
+
+def float_error(case: Case) -> None:
+    """In float32 and bfloat16 it errs from its own float64 no more than a few times what SDPA does."""
+    for masked in case.masks():
+        for dtype in (torch.float32, torch.bfloat16):
+            attention = case.build().to(dtype)
+            x = draw(masked=masked).to(dtype)
+            exact = call(deepcopy(attention).double(), x.to(torch.float64))
+            error = _error(call(attention, x), exact)
+            unit = _error(_sdpa(x), _sdpa(x.to(torch.float64)))
+            if not error <= _UNITS * unit:
+                raise Broken(f"in {dtype} it errs {error / unit:.1f} times as much as SDPA, by {error:.1e}")
+
+
+def _error(found: Tensor, exact: Tensor) -> float:
+    return float((found.detach().double() - exact.detach()).norm() / exact.detach().norm())
+
+
+def _sdpa(x: Inputs) -> Tensor:
+    mask = None if x.key_mask is None else x.key_mask[:, None, None, :]
+    return F.scaled_dot_product_attention(x.q, x.k, x.v, attn_mask=mask)
+
+
+def flops(case: Case) -> None:
+    """The FLOPs of both passes are those that torch counts, to the unit."""
+    attention = case.build()
+    for x in _requests(case):
+        cost = attention.cost(x.request())
+        with FlopCounterMode(display=False, custom_mapping=_fused_on_cpu()) as forward:
+            out = call(attention, x)
+        parameters = [p for p in attention.parameters() if p.requires_grad]
+        with FlopCounterMode(display=False, custom_mapping=_fused_on_cpu()) as backward:
+            torch.autograd.grad(out, (x.q, x.k, x.v, *parameters), torch.ones_like(out), allow_unused=True)
+        for name, counted in (("flops_forward", forward), ("flops_backward", backward)):
+            declared, found = getattr(cost, name), counted.get_total_flops()
+            if declared != found:
+                raise Broken(f"{name} is declared as {declared}, but torch counts {found}, {_words(x)}")
+
+
+def _fused_on_cpu() -> dict[Any, Callable[..., int]]:
+    """Torch's own formulas for the fused kernel on CPU, which its counter leaves out."""
+
+    def forward(q: Tensor, k: Tensor, v: Tensor, *_: object, **__: object) -> int:
+        return sdpa_flop_count(q.shape, k.shape, v.shape)
+
+    def backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: object, **__: object) -> int:
+        return sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape)
+
+    # The counter hands shapes to a formula unless it is marked as one that reads tensors.
+    forward._get_raw, backward._get_raw = True, True  # pyright: ignore
+    ops = torch.ops.aten
+    return {
+        ops._scaled_dot_product_flash_attention_for_cpu: forward,
+        ops._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }
+
+
+def pairs(case: Case) -> None:
+    """Useful pairs, in closed form and in cost, are those of the pattern; no fewer are computed."""
+    attention = case.build()
+    pattern = attention.pattern
+    if pattern is None:
+        raise Skipped("it declares no pattern")
+    for queries in (1, 2, 5, 12, 33):
+        for keys in (1, 2, 5, 12, 33):
+            counted, closed = int(pattern.dense(queries, keys).sum()), pattern.pairs(queries, keys)
+            if counted != closed:
+                raise Broken(f"pattern.pairs({queries}, {keys}) is {closed}, but {counted} are kept")
+    for x in _requests(case):
+        must_serve(attention, x)
+        request = x.request()
+        cost = attention.cost(request)
+        counted = int(pattern.dense(request.queries, request.keys).sum()) * request.batch * request.heads
+        if cost.pairs_useful != counted:
+            raise Broken(f"pairs_useful is declared as {cost.pairs_useful}, but {counted} are kept")
+        if cost.pairs_executed < counted:
+            raise Broken(f"pairs_executed is declared as {cost.pairs_executed}, less than the {counted} kept")
+
+
+def saved_bytes(case: Case) -> None:
+    """The bytes kept for the backward pass are those declared, up to a tenth."""
+    for x in _requests(case):
+        attention = case.build().float()
+        x = x.to(torch.float32).detached()
+        given = [x.q, x.k, x.v, *attention.parameters(), *attention.buffers()]
+        if x.key_mask is not None:
+            given.append(x.key_mask)
+        saved = _saved(lambda a=attention, x=x: call(a, x), given)
+        declared = attention.cost(x.request()).bytes_saved
+        if abs(saved - declared) > _BYTES_PART * saved + _BYTES_MORE:
+            raise Broken(f"bytes_saved is declared as {declared}, but {saved} are kept, {_words(x)}")
+
+
+def _saved(act: Callable[[], Tensor], given: list[Tensor]) -> int:
+    """Bytes of all memory that a call keeps for its backward pass, beyond that of the given tensors."""
+    kept = dict[int, int]()
+    alive = list[Tensor]()
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = act()
+    for tensor in given:
+        kept.pop(tensor.untyped_storage().data_ptr(), None)
+    del out
+    return sum(kept.values())
+
+
+def parameters(case: Case) -> None:
+    """The learned numbers are as many as declared, and all of them get a gradient."""
+    attention = case.build()
+    x = draw().detached()
+    must_serve(attention, x)
+    declared: Cost = attention.cost(x.request())
+    counted = sum(p.numel() for p in attention.parameters())
+    if declared.parameters != counted:
+        raise Broken(f"parameters is declared as {declared.parameters}, but there are {counted}")
+    learned = dict(attention.named_parameters())
+    if not learned:
+        return
+    out = call(attention, x)
+    found = torch.autograd.grad(out.sum(), list(learned.values()), allow_unused=True)
+    for name, grad in zip(learned, list[Tensor | None](found), strict=True):
+        if grad is None or not bool(grad.isfinite().all()):
+            raise Broken(f"parameter {name} gets no finite gradient")
+
+
+def _requests(case: Case) -> list[Inputs]:
+    return [draw(n, m, masked=masked).detached() for masked in case.masks() for n, m in case.sizes()]
+
+
+def _words(x: Inputs) -> str:
+    mask = ", key mask" if x.key_mask is not None else ""
+    return f"{x.q.shape[2]} queries, {x.k.shape[2]} keys{mask}"
