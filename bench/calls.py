@@ -83,12 +83,13 @@ def prepare(cell: SpeedCell | MemoryCell | ComparisonCell, make: Make, *, sets: 
     generator = torch.Generator().manual_seed(cell.seed)
     core = cell.scope == "core"
     module = attention if core else MultiHead(attention, generator=generator)
-    module = module.to(device=cell.device, dtype=dtype).train(cell.pass_ == "fwd_bwd")
+    module = module.to(device=cell.device, dtype=dtype).train(cell.backward)
     shape = (cell.batch, cell.heads, cell.length, cell.head_dim) if core else (cell.batch, cell.length, width)
 
     def draw() -> Tensor:
         return torch.randn(shape, generator=generator).to(device=cell.device, dtype=dtype)
 
-    backward = cell.pass_ == "fwd_bwd"
-    inputs = [tuple(draw().requires_grad_(backward) for _ in range(3 if core else 1)) for _ in range(sets)]
-    return Call(module, attention, inputs, draw(), backward)
+    inputs = [
+        tuple(draw().requires_grad_(cell.backward) for _ in range(3 if core else 1)) for _ in range(sets)
+    ]
+    return Call(module, attention, inputs, draw(), cell.backward)

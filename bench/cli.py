@@ -4,20 +4,12 @@ Exit codes: 0 all well; 1 a cell failed or a law is broken; 2 the command was no
 torch and the reports are imported inside the commands that need them, so that --help answers at once.
 """
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bench.matrix import Matrix
-    from bench.planning import Outside, Resolver
-    from results.run import Run
 
 app = typer.Typer(
     name="attnbench",
@@ -62,22 +54,22 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List variants, tasks, matrices, metrics or runs."""
-    from bench.commands import listing, printing
+    from bench.commands import arguments, listing, printing
 
     rows = listing.listing(kind.value, results)
-    _show(rows, as_json, lambda: printing.table(rows))
+    arguments.show(rows, as_json, lambda: printing.table(rows))
 
 
 @app.command()
 def plan(matrix: MatrixName, file: File = None, as_json: Json = False) -> None:
     """Show the cells of a matrix, with their ids, and run nothing."""
     from bench import planning
-    from bench.commands import listing, printing
+    from bench.commands import arguments, listing, printing
 
-    outside, resolver = _resolver(file)
-    made = planning.plan(_matrix(matrix, outside), resolver)
+    outside, resolver = arguments.resolver_of(file)
+    made = planning.plan(arguments.matrix_of(matrix, outside), resolver)
     rows = listing.plan_rows(made, resolver)
-    _show({"name": made.name, "cells": rows}, as_json, lambda: printing.table(rows))
+    arguments.show({"name": made.name, "cells": rows}, as_json, lambda: printing.table(rows))
 
 
 @app.command()
@@ -93,15 +85,15 @@ def run(
 ) -> None:
     """Measure every cell of a matrix that the run does not have yet. Safe to stop and to call again."""
     from bench import planning
-    from bench.commands import printing, running
+    from bench.commands import arguments, printing, running
     from results.run import Run
 
-    outside, resolver = _resolver(file)
-    spec = _matrix(matrix, outside)
+    outside, resolver = arguments.resolver_of(file)
+    spec = arguments.matrix_of(matrix, outside)
     folder = Run.named(name or spec.name, results)
     made = planning.plan(spec, resolver)
     records = running.watched(folder, made, spec, [entry.reference for entry in outside], retry=retry)
-    _show(running.status(folder), as_json, lambda: printing.lines(running.status_lines(folder)))
+    arguments.show(running.status(folder), as_json, lambda: printing.lines(running.status_lines(folder)))
     if any(record.status not in ("ok", "unsupported") for record in records):
         raise typer.Exit(1)
 
@@ -113,14 +105,14 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Count the cells of a run by status, with the reasons of those that failed."""
-    from bench.commands import listing, printing, running
+    from bench.commands import arguments, listing, printing, running
 
     if name is None:
         rows = listing.past_runs(results)
-        _show(rows, as_json, lambda: printing.table(rows))
+        arguments.show(rows, as_json, lambda: printing.table(rows))
         return
-    folder = _existing(name, results)
-    _show(running.status(folder), as_json, lambda: printing.lines(running.status_lines(folder)))
+    folder = arguments.existing_run(name, results)
+    arguments.show(running.status(folder), as_json, lambda: printing.lines(running.status_lines(folder)))
 
 
 @app.command()
@@ -134,18 +126,18 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Hold variants to the contract: print their capabilities and each law; exit 1 if one is broken."""
-    from bench.commands import checking, printing
+    from bench.commands import arguments, checking, printing
     from results.spec import Spec
 
-    outside, resolver = _resolver(file)
+    outside, resolver = arguments.resolver_of(file)
     specs = [Spec.parse(name) for name in names or ()] + [entry.spec for entry in outside]
     if every:
         specs += [Spec(name=name) for name in resolver.names()]
     if not specs:
         raise ValueError("name a variant to check, or --all, or --file path.py:Class")
     reports = checking.check(specs, resolver, seconds=limit, show=None if as_json else printing.check_text)
-    if as_json:
-        print(json.dumps([report.model_dump(mode="json") for report in reports], indent=2))
+    document = [report.model_dump(mode="json") for report in reports]
+    arguments.show(document, as_json, lambda: None)
     if any(report.broken for report in reports):
         raise typer.Exit(1)
 
@@ -169,9 +161,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Time two variants in turn in one process, at growing N, and print the ratio pair by pair."""
-    from bench.commands import comparing, printing
+    from bench.commands import arguments, comparing, printing
 
-    outside, resolver = _resolver(file)
+    outside, resolver = arguments.resolver_of(file)
     shape = {
         "heads": heads, "head_dim": head_dim, "batch": batch, "dtype": dtype, "device": device,
         "scope": scope, "causal": causal, "seconds": seconds,
@@ -180,7 +172,9 @@ def compare(
     folder, records = comparing.compare(matrix, resolver, outside, results)
     rows = comparing.rows(records)
     document = {"run": folder.name, "rows": rows}
-    _show(document, as_json, lambda: printing.comparison_text(matrix.description, str(folder.path), rows))
+    arguments.show(
+        document, as_json, lambda: printing.comparison_text(matrix.description, str(folder.path), rows)
+    )
     if any(record.status not in ("ok", "unsupported") for record in records):
         raise typer.Exit(1)
 
@@ -193,10 +187,11 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the plots, the tables and the page of a run."""
+    from bench.commands import arguments
     from reports.site import write_report
 
-    page = write_report(_existing(name, results), out or Path("reports") / "out" / name)
-    _show({"run": name, "page": str(page)}, as_json, lambda: print(f"The report is in {page}"))
+    page = write_report(arguments.existing_run(name, results), out or Path("reports") / "out" / name)
+    arguments.show({"run": name, "page": str(page)}, as_json, lambda: print(f"The report is in {page}"))
 
 
 @app.command()
@@ -207,10 +202,11 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Write the report of a run as a folder that opens offline and can be put on any web server."""
+    from bench.commands import arguments
     from reports.site import publish as write
 
-    page = write(_existing(name, results), out)
-    _show({"run": name, "page": str(page)}, as_json, lambda: print(f"Published: open {page}"))
+    page = write(arguments.existing_run(name, results), out)
+    arguments.show({"run": name, "page": str(page)}, as_json, lambda: print(f"Published: open {page}"))
 
 
 @app.command()
@@ -218,14 +214,14 @@ def env(as_json: Json = False) -> None:
     """Show the machine and software that a measurement made now would carry."""
     import torch
 
-    from bench.commands import printing
+    from bench.commands import arguments, printing
     from bench.environment import calibrate, environment
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     gemm, copy = calibrate(device)
     document = environment(device).model_dump(mode="json")
     document |= {"gemm_flops_per_s": gemm, "copy_bytes_per_s": copy}
-    _show(document, as_json, lambda: printing.fields(document))
+    arguments.show(document, as_json, lambda: printing.fields(document))
 
 
 def main() -> None:
@@ -235,45 +231,6 @@ def main() -> None:
     except ValueError as error:
         print(f"attnbench: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _resolver(file: list[str] | None) -> "tuple[list[Outside], Resolver]":
-    from bench.planning import Outside, Resolver
-
-    outside = [Outside.parse(text) for text in file or ()]
-    resolver = Resolver(outside)
-    for entry in outside:
-        resolver.variant(entry.spec)
-    return outside, resolver
-
-
-def _matrix(source: str, outside: "list[Outside]") -> "Matrix":
-    """The matrix, with the variants from files on its variant axis unless it names them itself."""
-    from bench.matrix import Matrix
-
-    matrix = Matrix.read(source)
-    named = {spec.name for spec in matrix.variant_specs()}
-    return matrix.with_variants([entry.spec for entry in outside if entry.spec.name not in named])
-
-
-def _existing(name: str, results: Path) -> "Run":
-    from bench.matrix import did_you_mean
-    from results.run import Run, runs
-
-    run = Run.named(name, results)
-    if not run.path.is_dir():
-        there = [other.name for other in runs(results)]
-        hint = did_you_mean(name, there) if there else "there are no runs yet; start one with `attnbench run`"
-        raise ValueError(f"there is no run {name!r} in {results}; {hint}")
-    return run
-
-
-def _show(document: object, as_json: bool, text: "Callable[[], None]") -> None:
-    """One JSON document, or the text for people."""
-    if as_json:
-        print(json.dumps(document, indent=2))
-    else:
-        text()
 
 
 if __name__ == "__main__":

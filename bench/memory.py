@@ -49,14 +49,15 @@ def measure(cell: MemoryCell, make: Make) -> Memory:
 
 def cpu_peak(call: Callable[[int], object]) -> int:
     """The most bytes that were allocated at a time during one call, above what was before it."""
-    with profile(profile_memory=True) as seen:
+    seen = profile(profile_memory=True)
+    with seen:
         kept = call(0)
     del kept
     assert seen.kineto_results is not None
     now = peak = 0
     for event in seen.kineto_results.events():
         if event.name() == "[memory]":
-            now += event.nbytes()
+            now += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue] - missing in torch's stub
             peak = max(peak, now)
     return peak
 

@@ -9,6 +9,7 @@ Axis legend: B batch, N positions, E model width, C classes.
 import hashlib
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +18,37 @@ from torch import Tensor, nn
 from lra_tasks.interface import PAD, Output
 from results.cell import Positions
 from variants.interface import Attention
-from variants.mixer import Mixer, MultiHead
+from variants.mixer import MultiHead
+
+# Spread of embeddings and learned positions at the start, as in the public small Long Range Arena models.
+EMBEDDING_STD = 0.02
+
+
+@dataclass(frozen=True)
+class Design:
+    """A network without its attention.
+
+    Attributes:
+        vocabulary: number of token ids, PAD included.
+        classes: number of labels C.
+        output: one label a sequence, or one a token.
+        max_len: longest sequence; bounds the table of learned positions.
+        layers: number of blocks.
+        ffn: hidden width of the feed-forward sublayers and of the head.
+        positions: how the network knows position.
+        dropout: on the embedding and on both residual branches.
+        seed: of all weights.
+    """
+
+    vocabulary: int
+    classes: int
+    output: Output
+    max_len: int
+    layers: int
+    ffn: int
+    positions: Positions
+    dropout: float
+    seed: int
 
 
 class Network(nn.Module):
@@ -27,60 +58,29 @@ class Network(nn.Module):
     every position.
     """
 
-    def __init__(
-        self,
-        make: Callable[[int], Attention],
-        *,
-        vocabulary: int,
-        classes: int,
-        output: Output,
-        max_len: int,
-        layers: int,
-        ffn: int,
-        positions: Positions,
-        dropout: float,
-        seed: int,
-    ) -> None:
-        """Draw all weights.
-
-        Args:
-            make: the attention of layer i.
-            vocabulary: number of token ids, PAD included.
-            classes: number of labels C.
-            output: one label a sequence, or one a token.
-            max_len: longest sequence; bounds the table of learned positions.
-            layers: number of blocks.
-            ffn: hidden width of the feed-forward sublayers and of the head.
-            positions: how the network knows position.
-            dropout: on the embedding and on both residual branches.
-            seed: of all weights.
-        """
+    def __init__(self, design: Design, make: Callable[[int], Attention]) -> None:
+        """Draw all weights; `make` gives the attention of layer i."""
         super().__init__()
-        attentions = [make(layer) for layer in range(layers)]
+        attentions = [make(layer) for layer in range(design.layers)]
         width = attentions[0].dims.heads * attentions[0].dims.head_dim
-        self.output = output
-        self.embedding = nn.Embedding(vocabulary, width, padding_idx=PAD)
-        nn.init.normal_(self.embedding.weight, std=width**-0.5, generator=_generator(seed, "embedding"))
-        self.positions = _positions(positions, max_len, width, _generator(seed, "positions"))
-        self.dropout = nn.Dropout(dropout)
+        self.output = design.output
+        self.embedding = nn.Embedding(design.vocabulary, width, padding_idx=PAD)
+        nn.init.normal_(
+            self.embedding.weight, std=EMBEDDING_STD, generator=_generator(design.seed, "embedding")
+        )
+        self.positions = _positions(design, width)
+        self.dropout = nn.Dropout(design.dropout)
         self.blocks = nn.ModuleList(
-            Block(
-                MultiHead(
-                    attention, generator=_generator(seed, f"mixer {layer}"), rotary=positions == "rotary"
-                ),
-                width=width,
-                ffn=ffn,
-                dropout=dropout,
-                generator=_generator(seed, f"ffn {layer}"),
-            )
-            for layer, attention in enumerate(attentions)
+            Block(attention, design, layer) for layer, attention in enumerate(attentions)
         )
         self.norm = nn.LayerNorm(width)
-        head = _generator(seed, "head")
+        head = _generator(design.seed, "head")
         self.head = (
-            nn.Sequential(_linear(width, ffn, head), nn.ReLU(), _linear(ffn, classes, head))
-            if output == "sequence"
-            else _linear(width, classes, head)
+            nn.Sequential(
+                _linear(width, design.ffn, head), nn.ReLU(), _linear(design.ffn, design.classes, head)
+            )
+            if design.output == "sequence"
+            else _linear(width, design.classes, head)
         )
 
     def forward(
@@ -103,15 +103,18 @@ class Network(nn.Module):
 class Block(nn.Module):
     """x + mixer(norm(x)), then x + ffn(norm(x))."""
 
-    def __init__(
-        self, mixer: Mixer, *, width: int, ffn: int, dropout: float, generator: torch.Generator
-    ) -> None:
-        """Draw the feed-forward weights; the mixer has its own already."""
+    def __init__(self, attention: Attention, design: Design, layer: int) -> None:
+        """Draw the weights of layer `layer`."""
         super().__init__()
-        self.mixer = mixer
+        width = attention.dims.heads * attention.dims.head_dim
+        projections = _generator(design.seed, f"mixer {layer}")
+        hidden = _generator(design.seed, f"ffn {layer}")
+        self.mixer = MultiHead(attention, generator=projections, rotary=design.positions == "rotary")
         self.before_mixer, self.before_ffn = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.ffn = nn.Sequential(_linear(width, ffn, generator), nn.GELU(), _linear(ffn, width, generator))
-        self.dropout = nn.Dropout(dropout)
+        self.ffn = nn.Sequential(
+            _linear(width, design.ffn, hidden), nn.GELU(), _linear(design.ffn, width, hidden)
+        )
+        self.dropout = nn.Dropout(design.dropout)
 
     def forward(self, x: Float[Tensor, "B N E"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B N E"]:
         """One layer."""
@@ -119,15 +122,14 @@ class Block(nn.Module):
         return x + self.dropout(self.ffn(self.before_ffn(x)))
 
 
-def _positions(
-    kind: Positions, max_len: int, width: int, generator: torch.Generator
-) -> nn.Parameter | Tensor | None:
+def _positions(design: Design, width: int) -> nn.Parameter | None:
     """The table that is added to the embedding; None where position enters elsewhere or nowhere."""
-    if kind == "learned":
-        return nn.Parameter(torch.empty(max_len, width).normal_(std=width**-0.5, generator=generator))
-    if kind == "sinusoidal":
-        # Scaled like the embedding: at full size the table would drown the tokens in a narrow network.
-        return nn.Parameter(sinusoid(max_len, width) * width**-0.5, requires_grad=False)
+    if design.positions == "learned":
+        table = torch.empty(design.max_len, width)
+        return nn.Parameter(table.normal_(std=EMBEDDING_STD, generator=_generator(design.seed, "positions")))
+    if design.positions == "sinusoidal":
+        # Scaled to the embedding: at full size the table would drown the tokens.
+        return nn.Parameter(sinusoid(design.max_len, width) * EMBEDDING_STD * 2**0.5, requires_grad=False)
     return None
 
 

@@ -16,7 +16,8 @@ from lra_tasks.interface import Task
 from results.cell import Cell, ComparisonCell, TrainingCell
 from results.run import Plan, TaskCard, VariantCard
 from results.spec import Scalar, Spec
-from variants import VARIANTS, catalogue as variants
+from variants import VARIANTS
+from variants import catalogue as variants
 from variants.interface import Attention, Dims, Unsupported
 
 

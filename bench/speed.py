@@ -74,7 +74,8 @@ def work(call: Call) -> Work:
 
 def products(call: Call) -> list[str]:
     """The operators with matrix products that one call ran: it shows which path was taken."""
-    with profile() as seen:
+    seen = profile()
+    with seen:
         call(0)
     names = {event.key for event in seen.key_averages()}
     return sorted(name for name in names if _PRODUCTS.intersection(name.removeprefix("aten::").split("_")))

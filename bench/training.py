@@ -19,7 +19,7 @@ from torch import Tensor
 from bench.calls import DTYPES, Make, NotFinite
 from bench.environment import synchronise
 from bench.memory import cpu_peak, rss_peak_bytes
-from bench.model import Network
+from bench.model import Design, Network
 from lra_tasks.interface import IGNORE, Batch, Examples, Task
 from results.cell import TrainingCell
 from results.record import Evaluation, Training
@@ -101,8 +101,7 @@ def build(cell: TrainingCell, make: Make, task: Task) -> Network:
         seed = cell.seed * 1000 + layer
         return make(Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=task.length, seed=seed))
 
-    return Network(
-        attention,
+    design = Design(
         vocabulary=task.card.vocabulary,
         classes=task.card.classes,
         output=task.card.output,
@@ -113,6 +112,7 @@ def build(cell: TrainingCell, make: Make, task: Task) -> Network:
         dropout=cell.dropout,
         seed=cell.seed,
     )
+    return Network(design, attention)
 
 
 def fit(

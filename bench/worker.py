@@ -1,8 +1,6 @@
 """What runs in a child: one cell measured, or one variant checked. Questions and answers are JSON."""
 
 import traceback
-from collections.abc import Callable
-from typing import assert_never
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +9,7 @@ from bench import comparison, memory, speed, training
 from bench.calls import Make, NotFinite
 from bench.gate import Wrong
 from bench.planning import Outside, Resolver
-from results.cell import Cell, ComparisonCell, MemoryCell, SpeedCell, TrainingCell
+from results.cell import Cell, ComparisonCell, MemoryCell, SpeedCell
 from results.record import Comparison, Measurement, Memory, Speed, Status, Training
 from results.spec import Spec
 from variants import contract
@@ -109,21 +107,22 @@ def _measure(cell: Cell, resolver: Resolver) -> Speed | Memory | Comparison | Tr
         return memory.measure(cell, make(cell.variant))
     if isinstance(cell, ComparisonCell):
         return comparison.measure(cell, make(cell.variant), make(cell.against))
-    if isinstance(cell, TrainingCell):
-        return training.measure(cell, make(cell.variant), resolver.task(cell.task))
-    assert_never(cell)
+    return training.measure(cell, make(cell.variant), resolver.task(cell.task))
 
 
 def _fault(error: Exception) -> Answer:
-    kinds: list[tuple[Callable[[Exception], bool], Status]] = [
-        (lambda error: isinstance(error, Unsupported), "unsupported"),
-        (lambda error: isinstance(error, NotFinite), "nan"),
-        (lambda error: isinstance(error, Wrong), "wrong"),
-        (_is_out_of_memory, "oom"),
-    ]
-    status: Status = next((status for matches, status in kinds if matches(error)), "error")
     reason = str(error).strip() or "no message"
-    return Answer(status=status, reason=reason, error=type(error).__name__)
+    return Answer(status=_status(error), reason=reason, error=type(error).__name__)
+
+
+def _status(error: Exception) -> Status:
+    if isinstance(error, Unsupported):
+        return "unsupported"
+    if isinstance(error, NotFinite):
+        return "nan"
+    if isinstance(error, Wrong):
+        return "wrong"
+    return "oom" if _is_out_of_memory(error) else "error"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

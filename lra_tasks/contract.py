@@ -22,7 +22,7 @@ SIGMAS = 5.0  # standard errors that a measured floor may stray; no seed in a mi
 SHARED = 0.01  # share of a published test set that may stand in its training set; ours share nothing
 
 
-class SkipLaw(Exception):  # noqa: N818 - not an error but an answer
+class SkipLaw(Exception):
     """Raised by a law that has nothing to judge; the message says why."""
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lra_tasks.interface import SPLITS, Examples, Split, Task
 
 # After this many rounds a task that yields less than one new sequence a round is given up.
-PATIENCE = 200
+PATIENCE = 50
 
 Draw = Callable[[np.random.Generator], Examples]
 

@@ -54,6 +54,11 @@ class _Shape(_Point):
     scope: Scope = Field(default="core", description="core: the attention alone; layer: with its projections")
     pass_: Pass = Field(default="fwd", alias="pass", description="fwd, or fwd_bwd with all gradients")
 
+    @property
+    def backward(self) -> bool:
+        """Whether the backward pass is part of the call."""
+        return self.pass_ == "fwd_bwd"  # noqa: S105 - not a password
+
 
 class SpeedCell(_Shape):
     """How long one call takes."""

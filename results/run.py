@@ -147,6 +147,4 @@ class Run:
 def runs(root: Path) -> list[Run]:
     """Every run under `root`, by name."""
     folders = sorted(path for path in root.glob("*") if path.is_dir())
-    return [
-        Run(path) for path in folders if any(path.glob("plan-*.json")) or any(path.glob("*.jsonl"))
-    ]
+    return [Run(path) for path in folders if any(path.glob("plan-*.json")) or any(path.glob("*.jsonl"))]

@@ -11,7 +11,8 @@ from bench.engines.local import Ended, Limits, LocalEngine
 from bench.environment import free_memory
 from bench.planning import Resolver, variant_card
 from bench.runner import PRELOAD
-from bench.worker import CheckAnswer, CheckFinding, CheckQuestion, check as job
+from bench.worker import CheckAnswer, CheckFinding, CheckQuestion
+from bench.worker import check as job
 from results.run import VariantCard
 from results.spec import Spec
 

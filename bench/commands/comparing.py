@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench import planning
 from bench.commands import running
+from bench.commands.listing import Row
 from bench.matrix import Matrix, Value
 from bench.planning import Outside, Resolver
 from reports import statistics
@@ -59,13 +60,13 @@ def compare(
     return run, running.watched(run, made, spec, [entry.reference for entry in outside])
 
 
-def rows(records: Sequence[Record]) -> list[dict[str, float | int | str | None]]:
+def rows(records: Sequence[Record]) -> list[Row]:
     """One row a length and pass: the ratio of times, first variant over second, with its interval."""
-    found: list[dict[str, float | int | str | None]] = []
+    found: list[Row] = []
     for record in records:
         cell = record.cell
         assert isinstance(cell, ComparisonCell)
-        row: dict[str, float | int | str | None] = {
+        row: dict[str, object] = {
             "length": cell.length,
             "pass": cell.pass_,
             "status": record.status,

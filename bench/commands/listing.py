@@ -1,6 +1,6 @@
 """`attnbench list` and `attnbench plan`: rows of plain values, for a table or for JSON."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.matrix import Matrix, shipped
@@ -10,7 +10,7 @@ from results.cell import TrainingCell
 from results.run import Plan, runs
 from results.spec import Spec
 
-Row = dict[str, object]
+Row = Mapping[str, object]
 
 
 def listing(kind: str, results: Path) -> list[Row]:
@@ -80,7 +80,7 @@ def metrics() -> list[Row]:
             "metric": name,
             "label": metric.label,
             "unit": metric.unit,
-            "better": metric.direction,
+            "better": metric.better,
             "scale": metric.scale,
         }
         for name, metric in METRICS.items()

@@ -1,7 +1,5 @@
 import os
-from collections.abc import Iterator
 
-import jaxtyping
 import pytest
 
 from lra_tasks import TASKS
@@ -10,13 +8,7 @@ from tests.lra_tasks.specimens import FAULTS, Honest, OptionWithoutDefault
 
 READS_DATA = {"text"}
 
-
-@pytest.fixture(autouse=True)
-def types_unchecked() -> Iterator[None]:
-    # Which element of a container the type checker looks at, it asks python's global random numbers.
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("types_unchecked")
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -22,8 +22,8 @@ def test_negative_numbers_are_values():
 @pytest.mark.parametrize(
     "text",
     [
-        "", "window(64)", "window[3]", "3", "a b", "a.b(x=1)", "a(x=[1])", "a(x=y)", "a(**b)", "a(", "a(x=1)(y=2)",
-        "a(x=None)", "a(x=1+1j)", "a\0b", "a(x=1, x=2)",
+        "", "window(64)", "window[3]", "3", "a b", "a.b(x=1)", "a(x=[1])", "a(x=y)", "a(**b)", "a(",
+        "a(x=1)(y=2)", "a(x=None)", "a(x=1+1j)", "a\0b", "a(x=1, x=2)",
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_with_its_text(text: str):

@@ -136,13 +136,19 @@ class WrongParameters(Linformer):
         return replace(super().cost(request), parameters=0)
 
 
-class WrongReach(Window):
+class OneWindow(Window):
+    """At one trial, which is enough for a fault."""
+
+    trials: ClassVar[tuple[Mapping[str, Any], ...]] = ({"left": 3, "right": 2},)
+
+
+class WrongReach(OneWindow):
     def cost(self, request: Request) -> Cost:
         cost = super().cost(request)
         return replace(cost, reach=(cost.reach or 0) + 1)
 
 
-class WrongLookAhead(Window):
+class WrongLookAhead(OneWindow):
     def cost(self, request: Request) -> Cost:
         return replace(super().cost(request), look_ahead=1)
 
@@ -239,7 +245,7 @@ class ServesWhatItDenies(Softmax):
 class TrustsStrides(Softmax):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
         self.refuse_unless_served(q, k, key_mask)
-        b, h, m, d = k.shape
+        _, h, m, d = k.shape
         return super().forward(q, k.as_strided(k.shape, (h * m * d, m * d, d, 1)), v, key_mask=key_mask)
 
 
@@ -255,7 +261,7 @@ class Biased(Softmax):
         return super().forward(q, k, v, key_mask=key_mask) + 0.25
 
 
-class WiderThanItsPattern(Window):
+class WiderThanItsPattern(OneWindow):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
         wide = Window(self.dims, causal=self.causal, left=self.near.left + 1, right=self.near.right)
         return wide(q, k, v, key_mask=key_mask)
@@ -272,7 +278,7 @@ class CountsMaskedKeys(Softmax):
         return super().forward(q, k, v)
 
 
-class ClaimsAnExactLimit(Window):
+class ClaimsAnExactLimit(OneWindow):
     @classmethod
     def exact_limit(cls, dims: Dims, *, causal: bool) -> Any:
         return cls(dims, causal=causal, left=2, right=2)

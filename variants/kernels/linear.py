@@ -75,26 +75,29 @@ def chunks(n: int, features: int) -> tuple[int, int]:
 
 
 def kernelized_cost(request: Request, *, features: int, causal: bool) -> Cost:
-    """The cost of `kernelized_attention`; `bytes_saved` counts the features among what is kept."""
+    """The cost of `kernelized_attention`; `bytes_saved` counts the features among what is kept.
+
+    Pairs are covered by sums and not computed one by one, so all of them count as useful and none as waste.
+    """
     lines = request.batch * request.heads
     width = request.head_dim + 1
     size = max(request.dtype.itemsize, 4)
     if causal:
         count, chunk = chunks(request.queries, features)
         rows = count * chunk
-        pairs = rows * chunk
-        flops = 2 * pairs * (features + width) + 4 * (count - 1) * chunk * features * width
-        kept = rows * (2 * features + width) + pairs + (count - 1) * features * width
+        inside = rows * chunk
+        flops = 2 * inside * (features + width) + 4 * (count - 1) * chunk * features * width
+        kept = rows * (2 * features + width) + inside + (count - 1) * features * width
     else:
-        pairs = request.queries * request.keys
         flops = 2 * (request.queries + request.keys) * features * width
         kept = request.queries * features + request.keys * (features + width) + features * width
     kept += request.queries * (width + 1)
+    pairs = lines * Full(causal).pairs(request.queries, request.keys)
     return Cost(
         flops_forward=lines * flops,
         flops_backward=lines * 2 * flops,
-        pairs_useful=lines * Full(causal).pairs(request.queries, request.keys),
-        pairs_executed=lines * pairs,
+        pairs_useful=pairs,
+        pairs_executed=pairs,
         bytes_saved=lines * kept * size + (request.batch * request.keys if request.key_mask else 0),
         state=request.heads * features * width if causal else None,
         reach=None,

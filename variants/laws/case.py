@@ -21,11 +21,11 @@ MAX_LEN = 160
 LENGTH = 97
 
 
-class Broken(Exception):  # noqa: N818 - a verdict, as Skipped is
+class Broken(Exception):
     """The variant does not keep the law; the message says where."""
 
 
-class Skipped(Exception):  # noqa: N818 - the same
+class Skipped(Exception):
     """The law has nothing to say on this variant; the message says why."""
 
 

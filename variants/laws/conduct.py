@@ -3,7 +3,7 @@
 import pickle
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import torch
@@ -49,7 +49,7 @@ def global_random_state(case: Case) -> None:
 
 
 @contextmanager
-def _stirred() -> Iterator[None]:
+def _stirred() -> Generator[None, None, None]:
     """Global states that nobody else sets, for as long as we look: to seed twice alike would not show."""
     python, torchs = random.getstate(), torch.get_rng_state()
     numpys = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None

@@ -1,0 +1,58 @@
+"""From what stands on the command line to what it names, and from a document to what is printed."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.matrix import Matrix, did_you_mean
+from results.run import Run, runs
+
+if TYPE_CHECKING:
+    from bench.planning import Outside, Resolver
+
+
+def resolver_of(file: list[str] | None) -> "tuple[list[Outside], Resolver]":
+    """The variants from files, and what finds any variant.
+
+    Raises:
+        ValueError: a file that does not give its variant.
+    """
+    # Reports need no torch, so neither does this module before a variant is asked for.
+    from bench.planning import Outside, Resolver
+
+    outside = [Outside.parse(text) for text in file or ()]
+    resolver = Resolver(outside)
+    for entry in outside:
+        resolver.variant(entry.spec)
+    return outside, resolver
+
+
+def matrix_of(source: str, outside: "list[Outside]") -> Matrix:
+    """The matrix, with the variants from files on its variant axis unless it names them itself."""
+    matrix = Matrix.read(source)
+    named = {spec.name for spec in matrix.variant_specs()}
+    return matrix.with_variants([entry.spec for entry in outside if entry.spec.name not in named])
+
+
+def existing_run(name: str, results: Path) -> Run:
+    """The run of this name.
+
+    Raises:
+        ValueError: there is none; the message names the nearest.
+    """
+    run = Run.named(name, results)
+    if not run.path.is_dir():
+        there = [other.name for other in runs(results)]
+        hint = did_you_mean(name, there) if there else "there are no runs yet; start one with `attnbench run`"
+        raise ValueError(f"there is no run {name!r} in {results}; {hint}")
+    return run
+
+
+def show(document: object, as_json: bool, text: Callable[[], None]) -> None:
+    """One JSON document on standard output, or the text for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        text()

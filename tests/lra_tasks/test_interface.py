@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+
+from lra_tasks.interface import IGNORE, PAD, Examples, best_guess
+from tests.lra_tasks.specimens import Honest
+
+
+@pytest.fixture
+def ragged() -> Examples:
+    tokens = np.array([5, 6, 7, 8, 9, 1], dtype=np.uint8)
+    return Examples(tokens, [3, 1, 2], np.array([0, 1, 2]), output="sequence")
+
+
+def test_batch_is_padded_to_its_longest(ragged: Examples) -> None:
+    batch = ragged.batch([2, 1])
+    assert batch.tokens.tolist() == [[9, 1], [8, PAD]]
+    assert batch.mask.tolist() == [[True, True], [True, False]]
+    assert batch.labels.tolist() == [2, 1]
+
+
+def test_batch_is_padded_to_a_given_width(ragged: Examples) -> None:
+    assert ragged.batch([1], pad_to=4).tokens.shape == (1, 4)
+    with pytest.raises(ValueError, match="3 tokens does not fit into 2"):
+        ragged.batch([0], pad_to=2)
+
+
+def test_token_labels_are_padded_with_ignore() -> None:
+    examples = Examples(np.array([5, 6, 7], dtype=np.uint8), [2, 1], np.array([IGNORE, 3, 4]), output="token")
+    assert examples.batch([0, 1]).labels.tolist() == [[IGNORE, 3], [4, IGNORE]]
+
+
+def test_batches_cover_the_order_and_the_last_may_be_smaller(ragged: Examples) -> None:
+    seen = [batch.labels.tolist() for batch in ragged.batches(np.array([2, 0, 1]), 2)]
+    assert seen == [[2, 0], [1]]
+
+
+def test_batch_moves_between_devices(ragged: Examples) -> None:
+    batch = ragged.batch([0]).to(torch.device("meta"))
+    assert {batch.tokens.device.type, batch.mask.device.type, batch.labels.device.type} == {"meta"}
+
+
+def test_take_and_join_undo_each_other(ragged: Examples) -> None:
+    again = Examples.join([ragged.take([0]), ragged.take(np.array([], dtype=np.int64)), ragged.take([1, 2])])
+    assert np.array_equal(again.tokens, ragged.tokens)
+    assert np.array_equal(again.starts, ragged.starts)
+    assert np.array_equal(again.labels, ragged.labels)
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    tokens = np.array([5, 6, 7], dtype=np.uint8)
+    with pytest.raises(ValueError, match="do not describe sequence examples"):
+        Examples(tokens, [1, 1], np.array([0, 1]), output="sequence")
+    with pytest.raises(ValueError, match="do not describe token examples"):
+        Examples(tokens, [1, 2], np.array([0, 1]), output="token")
+
+
+@pytest.mark.parametrize(("option", "value"), [("length", 0), ("train", 0), ("test", -1), ("seed", -1)])
+def test_impossible_size_is_named(option: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"Honest: {option} must be at least ., not {value}"):
+        Honest(**{option: value})
+
+
+def test_best_guess_follows_the_clue_and_passes_over_ignore() -> None:
+    clue = np.array([1, 1, 1, 2, 2, 3])
+    labels = np.array([4, 4, 5, 6, IGNORE, IGNORE])
+    assert best_guess(clue, labels).tolist() == [4, 4, 4, 6, 6, IGNORE]
+
+
+def test_floors_are_measured_where_something_is_asked() -> None:
+    examples = Examples(
+        np.array([1, 2, 1, 2], dtype=np.uint8), [4], np.array([IGNORE, 1, 1, 0]), output="token"
+    )
+    assert Honest().floors(examples) == {"majority": pytest.approx(2 / 3)}
+
+
+def test_highest_floor_is_the_one_to_beat() -> None:
+    assert Honest.card.floor == 0.5

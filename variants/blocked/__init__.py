@@ -1,0 +1,1 @@
+"""Blocked attention: a query sees a choice of whole blocks."""

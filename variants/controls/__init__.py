@@ -1,0 +1,1 @@
+"""Controls: what attention is compared against."""

@@ -1,0 +1,1 @@
+"""Full attention: every query sees every key."""

@@ -1,0 +1,1 @@
+"""Low-rank attention: keys and values summed up before a query asks."""

@@ -1,0 +1,1 @@
+"""Sparse attention: a query sees a choice of single keys."""

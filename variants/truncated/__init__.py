@@ -1,0 +1,1 @@
+"""Truncated attention: a query sees the keys near it."""
