@@ -195,16 +195,13 @@ def _distance(
         log_y=False, percent=True, floor=tuple(sorted(floors.items())),
     )  # fmt: skip
     name = distinct(f"distance-{slug(task)}-{rows[0]['dtype']}-{rows[0]['device']}", names)
-    alt = f"{title}. " + " ".join(
+    return Plot(name, title, conditions, _distance_alt(title, series), draw(chart, drawn))
+
+
+def _distance_alt(title: str, series: Sequence[Series]) -> str:
+    return f"{title}. " + " ".join(
         f"{s.label}: " + ", ".join(f"{100 * e.value:.0f} % at {short(x)}" for x, e in s.points) + "."
         for s in series
-    )
-    return Plot(
-        name,
-        title,
-        conditions,
-        alt,
-        draw(chart, drawn),
     )
 
 

@@ -1,0 +1,207 @@
+"""The command line as a user meets it: in a process of its own, in an empty folder."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from bench.cli import app
+from results.record import STATUSES
+from results.run import Run
+
+FAULTY = Path(__file__).with_name("faulty.py")
+
+MATRIX = """
+name = "small"
+variants = ["sdpa", "linformer(rank=4)"]
+[[sweep]]
+protocol = "memory"
+[sweep.axes]
+length = [16, 32]
+causal = [false, true]
+"""
+
+OWN = '''
+from variants.truncated.window import Window
+
+
+class MyWindow(Window):
+    """A window of somebody's own."""
+'''
+
+
+def attnbench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench.cli", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def document(folder: Path, *words: str) -> object:
+    """What a command says with --json: exactly one document, and nothing else on standard output."""
+    done = attnbench(folder, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a matrix that has been run."""
+    path = tmp_path_factory.mktemp("user")
+    (path / "small.toml").write_text(MATRIX)
+    (path / "own.py").write_text(OWN)
+    done = attnbench(path, "run", "small.toml")
+    assert done.returncode == 0, done.stderr
+    assert "[8/8]" in done.stderr
+    assert "6 ok" in done.stdout
+    return path
+
+
+@pytest.mark.parametrize("kind", ["variants", "tasks", "matrices", "metrics", "runs"])
+def test_list(folder: Path, kind: str):
+    rows = document(folder, "list", kind)
+    assert isinstance(rows, list)
+    assert rows
+    text = attnbench(folder, "list", kind).stdout
+    assert all(str(next(iter(row.values()))) in text for row in rows)
+
+
+def test_plan_lists_cells_with_their_ids_and_runs_nothing(folder: Path):
+    plan = document(folder, "plan", "small.toml")
+    assert isinstance(plan, dict)
+    ids = [row["id"] for row in plan["cells"]]
+    assert len(set(ids)) == 8
+    assert set(ids) == Run(folder / "results" / "small").latest().keys()
+    assert [bool(row["unsupported"]) for row in plan["cells"]].count(True) == 2
+
+
+def test_status_counts_by_status(folder: Path):
+    status = document(folder, "status", "small")
+    assert isinstance(status, dict)
+    assert status["counts"] == {"ok": 6, "unsupported": 2, "left": 0}
+    assert set(status["counts"]) <= {*STATUSES, "left"}
+    assert "no causal form" in status["reasons"][0]["reason"]
+    assert "small" in attnbench(folder, "status").stdout
+
+
+def test_running_again_measures_nothing(folder: Path):
+    before = sorted((folder / "results" / "small").glob("*.jsonl"))
+    done = attnbench(folder, "run", "small.toml")
+    assert "8 done before, 0 to measure" in done.stderr
+    assert sorted((folder / "results" / "small").glob("*.jsonl")) == before
+
+
+def test_a_variant_from_a_file_runs_beside_the_others(folder: Path):
+    words = ("run", "small.toml", "--run", "own", "--file", "own.py:MyWindow(left=3)")
+    status = document(folder, *words)
+    assert isinstance(status, dict)
+    assert status["counts"]["ok"] == 10
+    labels = {str(record.cell.variant) for record in Run(folder / "results" / "own").latest().values()}
+    assert "MyWindow(left=3)" in labels
+
+
+def test_check_prints_the_card_and_the_laws(folder: Path):
+    done = attnbench(folder, "check", "identity")
+    assert done.returncode == 0
+    assert "identity meets the contract" in done.stdout
+    reports = document(folder, "check", "--file", "own.py:MyWindow")
+    assert isinstance(reports, list)
+    assert {finding["status"] for finding in reports[0]["findings"]} <= {"held", "skipped"}
+
+
+@pytest.mark.parametrize("name", ["IsWrong", "GivesNan", "Raises", "Exits", "Segfaults"])
+def test_check_exits_1_on_a_broken_variant(folder: Path, name: str):
+    done = attnbench(folder, "check", "--file", f"{FAULTY}:{name}")
+    assert done.returncode == 1
+    assert f"{name} breaks the contract" in done.stdout
+
+
+def test_check_stops_a_variant_that_hangs(folder: Path):
+    done = attnbench(folder, "check", "--limit", "3", "--file", f"{FAULTY}:Hangs")
+    assert done.returncode == 1
+    assert "stopped after 3 s" in done.stdout
+
+
+def test_compare_measures_in_turn(folder: Path):
+    words = ("compare", "--file", "own.py:MyWindow", "window", "-n", "64", "--seconds", "0.05")
+    found = document(folder, *words)
+    assert isinstance(found, dict)
+    assert [(row["length"], row["pass"], row["status"]) for row in found["rows"]] == [
+        (64, "fwd", "ok"),
+        (64, "fwd_bwd", "ok"),
+    ]
+    for row in found["rows"]:
+        assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+    assert (folder / "results" / found["run"]).is_dir()
+
+
+def test_report_and_publish(folder: Path):
+    assert attnbench(folder, "report", "small").stdout.endswith("reports/out/small/index.html\n")
+    assert document(folder, "publish", "small", "-o", "site") == {"run": "small", "page": "site/index.html"}
+    assert (folder / "site" / "index.html").is_file()
+
+
+def test_env_says_what_a_record_would_carry(folder: Path):
+    facts = document(folder, "env")
+    assert isinstance(facts, dict)
+    assert facts["gemm_flops_per_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", "qick"], "no matrix file 'qick'; did you mean 'quick'"),
+        (["run", "own.py"], "is not a TOML file"),
+        (["status", "smal"], "no run 'smal' in results; did you mean 'small'"),
+        (["report", "smal"], "did you mean 'small'"),
+        (["run", "small.toml", "--run", "a/b"], "a run is named by"),
+        (["check"], "name a variant to check"),
+        (["check", "windw"], 'no variant "windw"; did you mean window'),
+        (["check", "--file", "nowhere.py:A"], 'no file "nowhere.py"'),
+        (["check", "--file", "own.py:MyWindw"], "did you mean MyWindow"),
+        (["check", "--file", "own.py"], "write path.py:Class"),
+        (["check", "--file", "small.toml:A"], "path.py:Class"),
+        (["compare", "sdpa"], "compare takes two variants, not 1"),
+        (["compare", "sdpa", "window(lft=3)"], 'no option "lft"; did you mean left'),
+        (["compare", "sdpa", "window(left=-1)"], "left must be at least 0, not -1"),
+        (["compare", "sdpa", "linear", "-n", "0"], "length = 0"),
+        (["compare", "sdpa", "linear", "--dtype", "float3"], "dtype = 'float3'"),
+    ],
+)
+def test_mistakes_end_with_2_and_one_line(folder: Path, words: list[str], message: str):
+    done = attnbench(folder, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"sdpa"', '"spda"'), 'no variant "spda"; did you mean sdpa'),
+        (("rank=4", "rnk=4"), 'no option "rnk"; did you mean rank'),
+        (("rank=4", "rank='4'"), "rank must be int, not '4'"),
+        (("[16, 32]", "[16, 0]"), "length = 0"),
+        (('protocol = "memory"', 'protocol = "training"\nbaseline = {task = "recal"}'), "did you mean"),
+    ],
+)
+def test_a_wrong_matrix_measures_nothing(tmp_path: Path, change: tuple[str, str], message: str):
+    (tmp_path / "m.toml").write_text(
+        MATRIX.replace(*change).replace("length = [16, 32]\n" * ("task" in change[1]), "")
+    )
+    done = attnbench(tmp_path, "run", "m.toml")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_every_command_takes_json_and_has_help():
+    commands: Iterable[str] = (command.name or "" for command in app.registered_commands)
+    names = {name or "" for name in commands} | {"plan", "run", "status", "check", "compare", "report"}
+    assert {"list", "plan", "run", "status", "check", "compare", "report"} <= names
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert "as_json" in command.callback.__annotations__, command.callback
+        assert command.callback.__doc__

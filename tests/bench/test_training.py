@@ -1,0 +1,158 @@
+"""The network and the training protocol."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bench import training
+from bench.calls import NotFinite
+from bench.model import Design, Network, sinusoid
+from bench.planning import Resolver
+from lra_tasks import catalogue
+from results.cell import Positions, TrainingCell
+from results.spec import Spec
+from tests.bench.faulty import GivesNan
+from variants import VARIANTS
+from variants.interface import Attention, Dims
+
+TASK = "recall(distance=4, length=24, pairs=2, keys=4, values=4, test=64, train=256, validation=64)"
+POSITIONS: tuple[Positions, ...] = ("learned", "sinusoidal", "rotary", "none")
+
+
+def cell(variant: str = "sdpa", **fields: object) -> TrainingCell:
+    values = {
+        "variant": variant, "task": TASK, "heads": 2, "head_dim": 8, "ffn": 16, "steps": 12, "batch": 16,
+        "warmup": 2, "evaluate_every": 4, "learning_rate": 1e-2, **fields,
+    }  # fmt: skip
+    return TrainingCell.model_validate(values)
+
+
+def run(asked: TrainingCell):
+    task = catalogue.build(asked.task.name, asked.task.options)
+
+    def make(dims: Dims) -> Attention:
+        return Resolver().attention(asked.variant, dims, causal=asked.causal)
+
+    return training.measure(asked, make, task)
+
+
+def network(
+    variant: str = "sdpa", *, output: str = "sequence", positions: Positions = "learned", seed: int = 0
+):
+    design = Design(
+        vocabulary=11, classes=3, output=output, max_len=32, layers=2, ffn=16, positions=positions,
+        dropout=0.0, seed=seed,
+    )  # fmt: skip
+
+    def make(layer: int) -> Attention:
+        dims = Dims(heads=2, head_dim=8, max_len=32, seed=layer)
+        return Resolver().attention(Spec.parse(variant), dims, causal=False)
+
+    return Network(design, make).double()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("output", ["sequence", "token"])
+def test_padding_changes_no_logit(variant: str, output: str):
+    net = network(variant, output=output)
+    tokens = torch.randint(1, 11, (2, 20), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 20, dtype=torch.bool)
+    padded = torch.cat((tokens, torch.randint(0, 11, (2, 7))), 1)
+    longer = torch.cat((mask, torch.zeros(2, 7, dtype=torch.bool)), 1)
+    expected, got = net(tokens, mask), net(padded, longer)
+    torch.testing.assert_close(got[:, :20] if output == "token" else got, expected)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_only_a_network_with_positions_knows_order(positions: Positions):
+    net = network(positions=positions)
+    tokens = torch.tensor([[1, 2, 3, 4, 5]])
+    mask = torch.ones(1, 5, dtype=torch.bool)
+    same = torch.allclose(net(tokens, mask), net(tokens.flip(1), mask))
+    assert same == (positions == "none")
+
+
+def test_networks_of_all_variants_start_from_equal_weights_outside_the_variant():
+    one, other = (
+        dict(network("sdpa").named_parameters()),
+        dict(network("linformer(rank=4)").named_parameters()),
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert one.keys() < other.keys()
+    assert not torch.equal(network(seed=1).embedding.weight, network(seed=0).embedding.weight)
+
+
+def test_layers_start_from_different_weights():
+    first, second = network().blocks
+    assert not torch.equal(first.mixer.q.weight, second.mixer.q.weight)
+
+
+def test_sinusoid_is_the_published_formula():
+    table = sinusoid(7, 6)
+    for position in range(7):
+        for pair in range(3):
+            angle = position / 10_000 ** (2 * pair / 6)
+            expected = torch.tensor([math.sin(angle), math.cos(angle)])
+            torch.testing.assert_close(table[position, 2 * pair : 2 * pair + 2], expected)
+
+
+def test_the_same_seed_trains_to_the_same_bytes_and_another_does_not():
+    one, again, other = run(cell()), run(cell()), run(cell(seed=1))
+    assert one.evaluations == again.evaluations
+    assert (one.test_correct, one.test_loss) == (again.test_correct, again.test_loss)
+    assert one.evaluations != other.evaluations
+
+
+def test_dropout_is_seeded_too():
+    assert run(cell(dropout=0.3)).evaluations == run(cell(dropout=0.3)).evaluations
+
+
+def test_what_training_records():
+    result = run(cell(steps=10))
+    assert [seen.step for seen in result.evaluations] == [4, 8, 10]
+    assert result.test_total == 64 * 2
+    assert result.tokens == 10 * 16 * 24
+    assert len(result.step_s) == 10
+    assert result.train_s == pytest.approx(sum(result.step_s))
+    assert result.data_wait_s < result.train_s
+    assert result.facts == {"distance": 4.0}
+    best = max(seen.accuracy for seen in result.evaluations)
+    assert result.best_step == next(seen.step for seen in result.evaluations if seen.accuracy == best)
+
+
+def test_the_tested_weights_are_those_that_validation_chose(monkeypatch: pytest.MonkeyPatch):
+    # A rate that wrecks the network after the first look makes the two differ.
+    monkeypatch.setattr(training, "rate", lambda step, _: 1.0 if step < 60 else 300.0)
+    result = run(cell(steps=90, evaluate_every=30, clip=1e9))
+    assert result.best_step < 90
+    assert result.test_correct > result.last_test_correct
+
+
+def test_a_loss_that_is_not_finite_ends_the_cell():
+    task = catalogue.build("recall", Spec.parse(TASK).options)
+    with pytest.raises(NotFinite, match="at step 1 of 12"):
+        training.measure(cell(), GivesNan, task)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_the_schedule_warms_up_and_ends(schedule: str):
+    asked = cell(schedule=schedule, steps=100, warmup=10)
+    rates = [training.rate(step, asked) for step in range(100)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert max(rates) == rates[10] == 1.0
+    assert rates[-1] == 1.0 if schedule == "constant" else rates[-1] < 0.02
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_evaluation_sees_every_example_once():
+    asked = cell()
+    task = catalogue.build(asked.task.name, asked.task.options)
+    examples = task.examples("validation")
+    net = training.build(asked, lambda dims: VARIANTS["sdpa"](dims), task)
+    batched = training.evaluate(net, examples, asked)
+    one_by_one = training.evaluate(net, examples, cell(batch=1))
+    assert batched.total == one_by_one.total == 64 * 2
+    assert batched.correct == one_by_one.correct
+    assert batched.loss == pytest.approx(one_by_one.loss, rel=1e-5)
