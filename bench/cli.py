@@ -54,10 +54,10 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List variants, tasks, matrices, metrics or runs."""
-    from bench.commands import arguments, listing, printing
+    from bench.commands import arguments, printing, rows
 
-    rows = listing.listing(kind.value, results)
-    arguments.show(rows, as_json, lambda: printing.table(rows))
+    found = rows.listing(kind.value, results)
+    arguments.show(found, as_json, lambda: printing.table(found))
 
 
 @app.command()
@@ -85,7 +85,7 @@ def run(
 ) -> None:
     """Measure every cell of a matrix that the run does not have yet. Safe to stop and to call again."""
     from bench import planning
-    from bench.commands import arguments, printing, running
+    from bench.commands import arguments, counting, printing, running
     from results.run import Run
 
     outside, resolver = arguments.resolver_of(file)
@@ -93,7 +93,7 @@ def run(
     folder = Run.named(name or spec.name, results)
     made = planning.plan(spec, resolver)
     records = running.watched(folder, made, spec, [entry.reference for entry in outside], retry=retry)
-    arguments.show(running.status(folder), as_json, lambda: printing.lines(running.status_lines(folder)))
+    arguments.show(counting.status(folder), as_json, lambda: printing.lines(counting.status_lines(folder)))
     if any(record.status not in ("ok", "unsupported") for record in records):
         raise typer.Exit(1)
 
@@ -105,14 +105,14 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Count the cells of a run by status, with the reasons of those that failed."""
-    from bench.commands import arguments, listing, printing, running
+    from bench.commands import arguments, counting, printing, rows
 
     if name is None:
-        rows = listing.past_runs(results)
-        arguments.show(rows, as_json, lambda: printing.table(rows))
+        past = rows.past_runs(results)
+        arguments.show(past, as_json, lambda: printing.table(past))
         return
     folder = arguments.existing_run(name, results)
-    arguments.show(running.status(folder), as_json, lambda: printing.lines(running.status_lines(folder)))
+    arguments.show(counting.status(folder), as_json, lambda: printing.lines(counting.status_lines(folder)))
 
 
 @app.command()

@@ -75,6 +75,8 @@ def measure(question: str) -> str:
 
 def check(question: str) -> str:
     """Hold one variant to the contract."""
+    # Laws make many tiny calls, which threads only slow down.
+    torch.set_num_threads(1)
     asked = CheckQuestion.model_validate_json(question)
     cls = _resolver(asked.outside).variant(asked.variant)
     findings = [

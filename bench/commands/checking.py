@@ -65,22 +65,18 @@ def check(
             question = CheckQuestion(variant=spec, outside=resolver.references())
             log = Path(folder) / f"{spec.name}.log"
             ended = engine.run(job, question.model_dump_json(), limits, log)
-            report = _report(card, ended, log)
+            report = _report(card, ended, log, seconds)
             reports.append(report)
             if show is not None:
                 show(report)
     return reports
 
 
-def _report(card: VariantCard, ended: Ended, log: Path) -> CheckReport:
+def _report(card: VariantCard, ended: Ended, log: Path, seconds: float) -> CheckReport:
     if ended.answer is not None:
         findings = CheckAnswer.model_validate_json(ended.answer).findings
         return CheckReport(card=card, findings=findings, failure=None, seconds=ended.seconds)
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     last = f": {lines[-1]}" if lines else ""
-    how = (
-        f"stopped after {ended.seconds:.0f} s"
-        if ended.timed_out
-        else f"its process ended with {ended.exit_code}"
-    )
+    how = f"stopped after {seconds:g} s" if ended.timed_out else f"its process ended with {ended.exit_code}"
     return CheckReport(card=card, findings=[], failure=how + last, seconds=ended.seconds)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench import planning
 from bench.commands import running
-from bench.commands.listing import Row
+from bench.commands.rows import Row
 from bench.matrix import Matrix, Value
 from bench.planning import Outside, Resolver
 from reports import statistics

@@ -1,15 +1,18 @@
 """What people read on a terminal: tables, cards and verdicts. Numbers come in ready-made."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.commands.checking import CheckReport
-from bench.commands.listing import Row, columns
+from bench.commands.rows import Row, columns
 from results.run import VariantCard
+
+if TYPE_CHECKING:
+    from bench.commands.checking import CheckReport  # it needs torch
 
 _MARKS = {
     "held": "[green]held[/green]",
@@ -46,7 +49,7 @@ def lines(text: Sequence[str]) -> None:
         _console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def check_text(report: CheckReport) -> None:
+def check_text(report: "CheckReport") -> None:
     """The capability card of a variant, and how each law came out."""
     console = _console()
     card_text(console, report.card)

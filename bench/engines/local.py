@@ -64,6 +64,10 @@ class LocalEngine:
             "forkserver" if "forkserver" in methods else "spawn"
         )
         self._context.set_forkserver_preload(list(preload))
+        # The first child would wait for the server's imports; no job shall pay for them with its time.
+        first = self._process(_nothing)
+        first.start()
+        first.join()
 
     def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
         """Run `job(question)` in a child and wait for its answer, its end, or its limit.
@@ -76,7 +80,7 @@ class LocalEngine:
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         ours, theirs = self._context.Pipe()
-        child = self._context.Process(target=_child, args=(theirs, job, question, limits, str(log)))  # pyright: ignore[reportAttributeAccessIssue] - every concrete context has it
+        child = self._process(_child, theirs, job, question, limits, str(log))
         started = time.monotonic()
         child.start()
         theirs.close()
@@ -91,6 +95,13 @@ class LocalEngine:
         if log.exists() and log.stat().st_size == 0:
             log.unlink()
         return Ended(answer, not ended and answer is None, child.exitcode if ended else None, seconds)
+
+    def _process(self, target: Callable[..., None], *args: object) -> BaseProcess:
+        return self._context.Process(target=target, args=args)  # pyright: ignore[reportAttributeAccessIssue] - every concrete context has it
+
+
+def _nothing() -> None:
+    pass
 
 
 def _listen(ours: Connection, child: BaseProcess, seconds: float) -> tuple[str | None, bool]:

@@ -1,14 +1,16 @@
-"""The command line as a user meets it: in a process of its own, in an empty folder."""
+"""The command line as a user meets it, in a folder of its own."""
 
+import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from bench.cli import app
+from bench.cli import app, main
 from results.record import STATUSES
 from results.run import Run
 
@@ -33,9 +35,26 @@ class MyWindow(Window):
 '''
 
 
-def attnbench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench.cli", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@dataclass
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def attnbench(folder: Path, *words: str) -> Done:
+    """Run a command here, as the console script would: a process each would load torch each time."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["attnbench", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    code = ended.value.code
+    assert isinstance(code, int)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def document(folder: Path, *words: str) -> object:
@@ -138,7 +157,9 @@ def test_compare_measures_in_turn(folder: Path):
 
 def test_report_and_publish(folder: Path):
     assert attnbench(folder, "report", "small").stdout.endswith("reports/out/small/index.html\n")
-    assert document(folder, "publish", "small", "-o", "site") == {"run": "small", "page": "site/index.html"}
+    published = document(folder, "publish", "small", "-o", "site")
+    assert isinstance(published, dict)
+    assert published["page"].endswith("site/index.html")
     assert (folder / "site" / "index.html").is_file()
 
 
@@ -198,10 +219,16 @@ def test_a_wrong_matrix_measures_nothing(tmp_path: Path, change: tuple[str, str]
 
 
 def test_every_command_takes_json_and_has_help():
-    commands: Iterable[str] = (command.name or "" for command in app.registered_commands)
-    names = {name or "" for name in commands} | {"plan", "run", "status", "check", "compare", "report"}
-    assert {"list", "plan", "run", "status", "check", "compare", "report"} <= names
+    names = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert names == {"list", "plan", "run", "status", "check", "compare", "report", "publish", "env"}
     for command in app.registered_commands:
         assert command.callback is not None
         assert "as_json" in command.callback.__annotations__, command.callback
         assert command.callback.__doc__
+
+
+def test_the_command_is_installed():
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "compare" in done.stdout

@@ -1,0 +1,48 @@
+"""`attnbench status`: how far a run has come. Needs no torch."""
+
+from collections import Counter
+from pathlib import Path
+
+from results.record import STATUSES
+from results.run import Run
+
+
+def status(run: Run) -> dict[str, object]:
+    """Cells of a run by status, and the reasons of those without a measurement."""
+    latest = run.latest()
+    reasons = Counter(
+        (record.status, record.reason) for record in latest.values() if record.reason is not None
+    )
+    return {
+        "run": run.name,
+        "path": str(run.path),
+        "counts": dict(run.counts()),
+        "reasons": [
+            {"status": status, "cells": count, "reason": reason}
+            for (status, reason), count in reasons.most_common()
+        ],
+    }
+
+
+def status_lines(run: Run) -> list[str]:
+    """The same in words."""
+    counts = run.counts()
+    lines = [
+        f"{counts[status]:6} {status:<12} {meaning}"
+        for status, meaning in STATUSES.items()
+        if counts.get(status)
+    ]
+    if counts.get("left"):
+        lines.append(f"{counts['left']:6} {'left':<12} not measured yet")
+    latest = run.latest()
+    reasons = Counter(
+        f"{record.status}: {record.cell.variant}: {record.reason}"
+        for record in latest.values()
+        if record.reason is not None
+    )
+    lines += [f"{count:6} x {reason}" for reason, count in reasons.most_common()]
+    logs = sorted(run.logs().glob("*.log"))
+    failed = {record.cell_id for record in latest.values() if record.status not in ("ok", "unsupported")}
+    if any(log.stem in failed for log in logs):
+        lines.append(f"What the failed cells printed is in {run.logs()}{Path('/')}")
+    return [f"{run.path}", *lines]
