@@ -8,8 +8,7 @@ RUN ?= quick
 .PHONY: quickstart test check report clean
 
 quickstart: $(INSTALLED)  ## Install, run the quick matrix, write its report. A few minutes on two cores.
-	$(BIN)/attnbench run quick
-	$(BIN)/attnbench report quick
+	$(BIN)/attnbench run quick; ended=$$?; $(BIN)/attnbench report quick && exit $$ended
 
 test: $(INSTALLED)  ## The tests.
 	$(BIN)/python -m pytest

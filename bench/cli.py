@@ -92,9 +92,9 @@ def run(
     spec = arguments.matrix_of(matrix, outside)
     folder = Run.named(name or spec.name, results)
     made = planning.plan(spec, resolver)
-    records = running.watched(folder, made, spec, [entry.reference for entry in outside], retry=retry)
+    running.watched(folder, made, spec, [entry.reference for entry in outside], retry=retry)
     arguments.show(counting.status(folder), as_json, lambda: printing.lines(counting.status_lines(folder)))
-    if any(record.status not in ("ok", "unsupported") for record in records):
+    if counting.failed(folder):
         raise typer.Exit(1)
 
 

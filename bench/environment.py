@@ -18,7 +18,7 @@ from results.cell import Device
 from results.record import Calibration, Environment
 
 # One product of this size takes a few milliseconds on a few CPU cores: long enough to time, short
-# enough to repeat around every cell. The copy is larger than any last-level cache.
+# enough to repeat around every cell. The copy is larger than the caches of one core.
 _GEMM = {"cpu": 512, "cuda": 4096}
 _COPY_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
 _TRIES = 4
@@ -106,13 +106,22 @@ def _memory() -> int:
 
 
 def free_memory() -> int:
-    """Bytes of memory that a new process could take now."""
+    """Bytes of memory that a new process could take now, within the limit of a container."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return _memory()
     fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    return min(int(fields["MemAvailable"].split()[0]) * 1024, _container())
+
+
+def _container() -> int:
+    """What the control group of this process still allows (version 2; elsewhere all of the memory)."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):
+        return _memory()
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """The correctness gate: what is about to be timed must compute what it says.
 
-The output of one call on the very inputs of the clock is compared, at a sample of query rows, with the
-variant's dense twin in float64. A red gate raises: the cell gets a record and no number.
+The output of one call on inputs of the clock, and with a backward pass its gradients, are compared at a
+sample of query rows with the variant's dense twin in float64. A red gate raises: the cell gets a record and
+no number.
 """
 
 import copy
@@ -12,7 +13,6 @@ from torch import Tensor
 from bench.calls import Call, NotFinite
 from results.cell import DType
 from results.record import Gate
-from variants.interface import Attention
 
 # Far above the rounding of an honest kernel (float32 attention errs by about 1e-6), far below the
 # difference between two functions.
@@ -25,40 +25,53 @@ class Wrong(ArithmeticError):
 
 
 def check(call: Call, dtype: DType) -> Gate | None:
-    """Pass one call through the gate; None where the variant has no dense twin.
+    """Pass one call through the gate, in the mode in which it will be timed.
+
+    With a backward pass, dQ, dK and dV are compared too, for a cotangent that is 0 outside the sampled
+    rows: then the twin's gradients follow from those rows alone.
+
+    Returns:
+        None where the variant has no dense twin.
 
     Raises:
-        NotFinite: the output holds NaN or infinity.
-        Wrong: the output differs from the twin's by more than rounding.
+        NotFinite: a result holds NaN or infinity.
+        Wrong: a result differs from the twin's by more than rounding.
     """
-    q, k, v, out = _inside(call)
-    if not bool(torch.isfinite(out).all()):
-        raise NotFinite("the output holds numbers that are not finite")
-    rows = torch.linspace(0, q.shape[2] - 1, min(ROWS, q.shape[2])).round().long()
-    expected = _twin(call.attention, q, k, v, rows)
+    q, k, v = _inside(call)
+    rows = torch.linspace(0, q.shape[2] - 1, min(ROWS, q.shape[2]), device=q.device).round().long()
+    generator = torch.Generator().manual_seed(0)
+    cotangent = torch.randn(*q.shape[:2], len(rows), v.shape[3], generator=generator, dtype=torch.float64)
+    cotangent = cotangent.to(q.device)
+    results = _results(call, q, k, v, rows, cotangent)
+    for name, found in results.items():
+        if not bool(torch.isfinite(found).all()):
+            raise NotFinite(f"{name} holds numbers that are not finite")
+    expected = _twin(call, q, k, v, rows, cotangent)
     if expected is None:
         return None
-    difference = out[:, :, rows.to(out.device)].double() - expected
-    scale = float(expected.norm())
-    error = float(difference.norm()) / scale if scale > 0 else float(difference.norm())
-    if error > TOLERANCE[dtype]:
-        raise Wrong(
-            f"the output differs from the variant's dense twin by {error:.2g} of its norm "
-            f"(at most {TOLERANCE[dtype]:.0e} is rounding)"
-        )
+    error = 0.0
+    for name, twin in expected.items():
+        apart = _relative(results[name].double(), twin)
+        # Written so that an error that is no number does not pass.
+        if not apart <= TOLERANCE[dtype]:
+            raise Wrong(
+                f"{name} differs from that of the variant's dense twin by {apart:.2g} of its norm "
+                f"(at most {TOLERANCE[dtype]:.0e} is rounding)"
+            )
+        error = max(error, apart)
     return Gate(rows=len(rows), relative_error=error, tolerance=TOLERANCE[dtype])
 
 
-def _inside(call: Call) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """q, k, v and output of the attention in one call, whatever stands around it."""
-    seen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+def _inside(call: Call) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v of the attention in one call, whatever stands around it."""
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def look(module: object, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    def look(module: object, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
         del module
         q, k, v = (tensor.detach() for tensor in inputs)
-        seen.append((q, k, v, output.detach()))
+        seen.append((q, k, v))
 
-    handle = call.attention.register_forward_hook(look)
+    handle = call.attention.register_forward_pre_hook(look)
     try:
         with torch.no_grad():
             call.module(*call.inputs[0])
@@ -67,11 +80,48 @@ def _inside(call: Call) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return seen[0]
 
 
-def _twin(attention: Attention, q: Tensor, k: Tensor, v: Tensor, rows: Tensor) -> Tensor | None:
-    precise = copy.deepcopy(attention).double()
-    with torch.no_grad():
+def _results(
+    call: Call, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cotangent: Tensor
+) -> dict[str, Tensor]:
+    """The output at the sampled rows, and the gradients if the call has a backward pass."""
+    if not call.backward:
+        with torch.no_grad():
+            return {"the output": call.attention(q, k, v)[:, :, rows]}
+    leaves = tuple(tensor.clone().requires_grad_() for tensor in (q, k, v))
+    out = call.attention(*leaves)
+    full = torch.zeros_like(out)
+    full[:, :, rows] = cotangent.to(out.dtype)
+    return {"the output": out.detach()[:, :, rows], **_gradients(out, leaves, full)}
+
+
+def _twin(
+    call: Call, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cotangent: Tensor
+) -> dict[str, Tensor] | None:
+    """The same of the dense twin, in float64."""
+    precise = copy.deepcopy(call.attention).double()
+    leaves = tuple(tensor.double().requires_grad_(call.backward) for tensor in (q, k, v))
+    with torch.set_grad_enabled(call.backward):
         try:
-            weights = precise.weights(q[:, :, rows.to(q.device)].double(), k.double(), rows=rows.to(q.device))
+            weights = precise.weights(leaves[0][:, :, rows], leaves[1], rows=rows)
         except NotImplementedError:
             return None
-        return weights @ v.double()
+        out = weights @ leaves[2]
+    gradients = _gradients(out, leaves, cotangent) if call.backward else {}
+    return {"the output": out.detach(), **gradients}
+
+
+def _gradients(out: Tensor, leaves: tuple[Tensor, ...], cotangent: Tensor) -> dict[str, Tensor]:
+    """dQ, dK and dV; zeros for what the output does not depend on."""
+    found = list[Tensor | None](torch.autograd.grad(out, leaves, cotangent, allow_unused=True))
+    names = ("the gradient of q", "the gradient of k", "the gradient of v")
+    return {
+        name: torch.zeros_like(leaf) if grad is None else grad
+        for name, leaf, grad in zip(names, leaves, found, strict=True)
+    }
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    """Norm of the difference over the norm of what is expected; over 1 where that is 0."""
+    scale = float(expected.norm())
+    difference = float((found - expected).norm())
+    return difference / scale if scale > 0 else difference

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.profiler import profile
 
-from bench.calls import Call, Make, NotFinite, prepare
+from bench.calls import Call, Make, prepare
+from bench.gate import check
 from results.cell import MemoryCell
 from results.record import Memory
 
@@ -22,15 +23,12 @@ def measure(cell: MemoryCell, make: Make) -> Memory:
 
     Raises:
         Unsupported: the variant does not have what the cell asks.
-        NotFinite: a result holds NaN or infinity.
+        NotFinite, Wrong: the call does not pass the gate.
     """
     call = prepare(cell, make, sets=1)
-    # The first call fills caches that outlive it (masks, libraries' own buffers): those are not its peak.
-    results = call(0)
-    for tensor in results if isinstance(results, tuple) else (results,):
-        if tensor is not None and not bool(torch.isfinite(tensor).all()):
-            raise NotFinite("the call gave numbers that are not finite")
-    del results
+    check(call, cell.dtype)
+    # The first call fills caches that outlive it (libraries' own buffers): those are not its peak.
+    call(0)
     saved = saved_bytes(call) if call.backward else None
     reserved = None
     if cell.device == "cuda":
@@ -43,7 +41,7 @@ def measure(cell: MemoryCell, make: Make) -> Memory:
         inputs_bytes=sum(tensor.nbytes for tensor in call.inputs[0]),
         reserved_bytes=reserved,
         rss_peak_bytes=rss_peak_bytes(),
-        declared_saved_bytes=call.cost().bytes_saved,
+        declared_saved_bytes=call.cost().bytes_saved if cell.scope == "core" else None,
     )
 
 

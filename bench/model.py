@@ -84,9 +84,12 @@ class Network(nn.Module):
         )
 
     def forward(
-        self, tokens: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]
+        self, tokens: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"] | None
     ) -> Float[Tensor, "B C"] | Float[Tensor, "B N C"]:
-        """Logits, one row a sequence or one a token. What stands in padding changes nothing."""
+        """Logits, one row a sequence or one a token. What stands in padding changes nothing.
+
+        No mask means that nothing is padding; variants need not pay for one then.
+        """
         x = self.embedding(tokens)
         if self.positions is not None:
             x = x + self.positions[: x.shape[1]]
@@ -96,6 +99,8 @@ class Network(nn.Module):
         x = self.norm(x)
         if self.output == "token":
             return self.head(x)
+        if mask is None:
+            return self.head(x.mean(1))
         kept = mask[:, :, None].to(x.dtype)
         return self.head((x * kept).sum(1) / kept.sum(1).clamp_min(1.0))
 
@@ -116,7 +121,7 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(design.dropout)
 
-    def forward(self, x: Float[Tensor, "B N E"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B N E"]:
+    def forward(self, x: Float[Tensor, "B N E"], mask: Bool[Tensor, "B N"] | None) -> Float[Tensor, "B N E"]:
         """One layer."""
         x = x + self.dropout(self.mixer(self.before_mixer(x), mask=mask))
         return x + self.dropout(self.ffn(self.before_ffn(x)))

@@ -20,6 +20,11 @@ from variants import VARIANTS
 from variants import catalogue as variants
 from variants.interface import Attention, Dims, Unsupported
 
+BUILT_IN = "built in"
+
+# Any dims at which an option's value can be tried; what the length has to do with it, the cell will say.
+SMALL = Dims(heads=1, head_dim=8, max_len=16)
+
 
 @dataclass(frozen=True)
 class Outside:
@@ -47,6 +52,7 @@ class Resolver:
 
     def __init__(self, outside: Iterable[Outside] = ()) -> None:
         self.outside = {entry.spec.name: entry.reference for entry in outside}
+        self._refusals: dict[tuple[Spec, bool], tuple[str, ...]] = {}
         for name in self.outside:
             if name in variants.names():
                 raise ValueError(
@@ -80,6 +86,30 @@ class Resolver:
         """
         return variants.build(self.variant(spec), dims, causal=causal, options=spec.options)
 
+    def refusal(self, spec: Spec, *, causal: bool) -> tuple[str, ...]:
+        """Why the variant cannot be built like this; empty if it can, or if only running its code tells.
+
+        A variant from outside is not built here, where no limit holds: only its options are bound.
+
+        Raises:
+            ValueError: an unknown option, or a value that it does not take.
+        """
+        key = (spec, causal)
+        if key not in self._refusals:
+            self._refusals[key] = self._try(spec, causal=causal)
+        return self._refusals[key]
+
+    def _try(self, spec: Spec, *, causal: bool) -> tuple[str, ...]:
+        cls = self.variant(spec)
+        if self.origin(spec) != BUILT_IN:
+            variants.check_options(cls, spec.options)
+            return ()
+        try:
+            variants.build(cls, SMALL, causal=causal, options=spec.options)
+        except Unsupported as answer:
+            return tuple(answer.reasons)
+        return ()
+
     def task(self, spec: Spec) -> Task:
         """The task that a spec names, without its data.
 
@@ -92,7 +122,7 @@ class Resolver:
         """Where the variant comes from."""
         if spec.name in self.outside:
             return "file"
-        return "built in" if spec.name in VARIANTS else "entry point"
+        return BUILT_IN if spec.name in VARIANTS else "entry point"
 
 
 @functools.cache
@@ -125,12 +155,6 @@ def specs(cell: Cell) -> tuple[Spec, ...]:
     return (cell.variant, cell.against) if isinstance(cell, ComparisonCell) else (cell.variant,)
 
 
-def dims(cell: Cell, resolver: Resolver) -> Dims:
-    """What the variant of this cell is built for."""
-    length = resolver.task(cell.task).length if isinstance(cell, TrainingCell) else cell.length
-    return Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=length, seed=cell.seed)
-
-
 def unsupported(cell: Cell, resolver: Resolver) -> list[str]:
     """Why this cell cannot be measured, by the variants' own word; empty if it can.
 
@@ -138,25 +162,20 @@ def unsupported(cell: Cell, resolver: Resolver) -> list[str]:
         ValueError: an option or a value that the variant does not take.
     """
     for spec in specs(cell):
-        try:
-            resolver.attention(spec, dims(cell, resolver), causal=cell.causal)
-        except Unsupported as answer:
-            return answer.reasons
+        reasons = resolver.refusal(spec, causal=cell.causal)
+        if reasons:
+            return list(reasons)
     return []
 
 
 def sources(cell: Cell, resolver: Resolver) -> str:
     """The digest of the protocol, the variants and the task of a cell."""
-    files = [_file(f"bench.{cell.protocol}")]
-    files += [Path(inspect.getfile(resolver.variant(spec))) for spec in specs(cell)]
+    classes = [resolver.variant(spec) for spec in specs(cell)]
+    files = [_file(f"bench.{cell.protocol}"), *(Path(inspect.getfile(cls)) for cls in classes)]
     if isinstance(cell, TrainingCell):
         files.append(Path(inspect.getfile(type(resolver.task(cell.task)))))
-    return _digest(frozenset(files))
-
-
-@functools.cache
-def _digest(files: frozenset[Path]) -> str:
-    return digest(files)
+    # A variant of another distribution is followed into its own package too.
+    return digest(files, also=[cls.__module__.partition(".")[0] for cls in classes])
 
 
 def _file(module: str) -> Path:
@@ -189,8 +208,13 @@ def variant_card(spec: Spec, resolver: Resolver) -> VariantCard:
 
 
 def _picture(spec: Spec, resolver: Resolver) -> str | None:
-    """The pattern at 16 x 16 with the options given; None where position does not decide."""
-    pattern = resolver.attention(spec, Dims(heads=1, head_dim=8, max_len=16), causal=False).pattern
+    """The pattern at 16 x 16 with the options given; None where position does not decide it.
+
+    None too for a variant from outside, whose code runs under limits only.
+    """
+    if resolver.origin(spec) != BUILT_IN:
+        return None
+    pattern = resolver.attention(spec, SMALL, causal=False).pattern
     return None if pattern is None else pattern.picture(16)
 
 

@@ -1,9 +1,12 @@
 """The loop over the cells that a run does not have yet."""
 
 import random
+import signal
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
+
+from pydantic import ValidationError
 
 from bench.engines.local import Ended, Limits, LocalEngine
 from bench.environment import environment
@@ -45,15 +48,12 @@ def missing(run: Run, plan: Plan, *, retry: bool) -> list[Cell]:
         plan: what is wanted.
         retry: whether cells whose last attempt failed count as missing.
     """
-    latest = run.latest()
-    left = [
-        cell for cell in plan.cells if cell.id not in latest or (retry and latest[cell.id].status in FAULTS)
-    ]
     # Shuffled, so that a slow hour of the machine falls on no one variant or length; the same shuffle
     # each time, so that a resumed run goes on where it was.
-    left.sort(key=lambda cell: cell.id)
-    random.Random(plan.name).shuffle(left)  # noqa: S311 - an order, not a secret
-    return left
+    order = sorted(plan.cells, key=lambda cell: cell.id)
+    random.Random(plan.name).shuffle(order)  # noqa: S311 - an order, not a secret
+    latest = run.latest()
+    return [cell for cell in order if cell.id not in latest or (retry and latest[cell.id].status in FAULTS)]
 
 
 def execute(
@@ -119,10 +119,16 @@ def _record(cell: Cell, ended: Ended, limits: Limits, started_at: datetime) -> R
 def _answer(ended: Ended, limits: Limits) -> Answer:
     """The child's own answer, or what its end says where it gave none."""
     if ended.answer is not None:
-        return Answer.model_validate_json(ended.answer)
+        try:
+            return Answer.model_validate_json(ended.answer)
+        except ValidationError as error:
+            # No answer, however odd, may cost the cells after it.
+            return Answer(status="error", error="Answer", reason=f"an answer that cannot be kept: {error}")
     if ended.timed_out:
         return Answer(status="timeout", reason=f"stopped after {limits.seconds:g} s")
     code = ended.exit_code
+    if code == -signal.SIGKILL:
+        return Answer(status="oom", error="Signal", reason="killed from outside, as when memory runs out")
     if code is not None and code < 0:
         return Answer(status="error", error="Signal", reason=f"the process was ended by signal {-code}")
     return Answer(

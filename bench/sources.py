@@ -14,8 +14,14 @@ from pathlib import Path
 _FOLLOWED = ("variants", "lra_tasks", "bench")
 
 
-def digest(files: Iterable[Path]) -> str:
-    """16 hexadecimal digits over the contents of these files and of what they import of ours."""
+def digest(files: Iterable[Path], *, also: Iterable[str] = ()) -> str:
+    """16 hexadecimal digits over the contents of these files and of what they import of ours.
+
+    Args:
+        files: where to start.
+        also: packages to follow beside variants, lra_tasks and bench.
+    """
+    followed = frozenset((*_FOLLOWED, *also))
     found: dict[str, bytes] = {}
     waiting = list(files)
     while waiting:
@@ -24,19 +30,20 @@ def digest(files: Iterable[Path]) -> str:
         content_digest = hashlib.sha256(content).digest()
         if content_digest.hex() not in found:
             found[content_digest.hex()] = content_digest
-            waiting.extend(_imports(path))
+            waiting.extend(_imports(content, followed))
     return hashlib.sha256(b"".join(found[key] for key in sorted(found))).hexdigest()[:16]
 
 
-def _imports(path: Path) -> list[Path]:
+@functools.lru_cache(maxsize=1024)
+def _imports(content: bytes, followed: frozenset[str]) -> list[Path]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(ast.parse(content)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    found = (module_file(name) for name in names if name.split(".")[0] in _FOLLOWED)
+    found = (module_file(name) for name in names if name.split(".")[0] in followed)
     return [path for path in found if path is not None and path.name != "__init__.py"]
 
 

@@ -14,7 +14,7 @@ from bench.gate import check
 from results.cell import Device, SpeedCell
 from results.record import Speed, Work
 
-# Sets of inputs taken in turn, so that no call finds its own inputs in the cache.
+# Sets of inputs taken in turn, so that no call repeats the one before it. Short inputs stay in the caches.
 SETS = 3
 # No cell takes more samples than this, however short its calls.
 MOST_SAMPLES = 1000

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.calls import DTYPES, Make, NotFinite
 from bench.environment import synchronise
@@ -50,24 +50,25 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         Unsupported: the variant does not have what the cell asks.
         NotFinite: the loss stopped being a finite number.
         FileNotFoundError: the task's data set is not there.
+        ValueError: the batch is larger than the training split.
     """
     network = build(cell, make, task).to(device=cell.device, dtype=DTYPES[cell.dtype])
     train, validation = task.examples("train"), task.examples("validation")
+    if cell.batch > len(train):
+        raise ValueError(f"a batch of {cell.batch} cannot be drawn from {len(train)} training examples")
     # Dropout is the one thing that draws from torch's global generator; this process is this cell's own.
     torch.manual_seed(cell.seed)
-    trace = Trace()
-    best, best_step = fit(network, cell, train, validation, trace)
+    best, best_step = fit(network, cell, train, validation, trace := Trace())
     peak = step_peak(network, cell, train)
     test = task.examples("test")
-    last_score = evaluate(network, test, cell)
+    last = evaluate(network, test, cell)
     network.load_state_dict(best)
     score = evaluate(network, test, cell)
-    attentions = [module for module in network.modules() if isinstance(module, Attention)]
     return Training(
         test_correct=score.correct,
         test_total=score.total,
         test_loss=score.loss,
-        last_test_correct=last_score.correct,
+        last_test_correct=last.correct,
         best_step=best_step,
         evaluations=trace.evaluations,
         train_s=sum(trace.step_s),
@@ -77,11 +78,16 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         examples=cell.steps * cell.batch,
         peak_bytes=peak,
         rss_peak_bytes=rss_peak_bytes(),
-        parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
-        variant_parameters=sum(p.numel() for attention in attentions for p in attention.parameters()),
-        floor=task.card.floor,
+        parameters=learned(network),
+        variant_parameters=sum(learned(one) for one in network.modules() if isinstance(one, Attention)),
+        floor=max(task.floors(test).values()),
         facts=dict(task.facts()),
     )
+
+
+def learned(module: nn.Module) -> int:
+    """How many numbers a module learns."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 class Trace:
@@ -168,7 +174,7 @@ def update(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, cel
 
 def loss_of(network: Network, batch: Batch) -> Float[Tensor, ""]:
     """Mean cross-entropy of the labels that a batch asks for."""
-    logits = network(batch.tokens, batch.mask)
+    logits = network(batch.tokens, batch.mask if batch.padded else None)
     return F.cross_entropy(logits.flatten(0, -2).float(), batch.labels.flatten(), ignore_index=IGNORE)
 
 
@@ -185,15 +191,18 @@ def rate(step: int, cell: TrainingCell) -> float:
 def batches(examples: Examples, cell: TrainingCell) -> Iterator[Batch]:
     """Training batches without end: epoch after epoch, each in an order of its own, all of equal size."""
     random = np.random.default_rng(cell.seed)
-    size = min(cell.batch, len(examples))
     while True:
         order = random.permutation(len(examples))
-        for start in range(0, len(order) - size + 1, size):
-            yield examples.batch(order[start : start + size])
+        for start in range(0, len(order) - cell.batch + 1, cell.batch):
+            yield examples.batch(order[start : start + cell.batch])
 
 
 def evaluate(network: Network, examples: Examples, cell: TrainingCell) -> Score:
-    """Score every example, in batches of similar length so that little padding is computed."""
+    """Score every example, in batches of similar length so that little padding is computed.
+
+    Raises:
+        NotFinite: the loss is not a finite number.
+    """
     order = np.argsort(examples.lengths, kind="stable")
     correct = total = 0
     loss = 0.0
@@ -201,19 +210,22 @@ def evaluate(network: Network, examples: Examples, cell: TrainingCell) -> Score:
     with torch.no_grad():
         for batch in examples.batches(order, cell.batch * EVALUATION_BATCHES):
             placed = batch.to(cell.device)
-            logits = network(placed.tokens, placed.mask).flatten(0, -2).float()
+            logits = network(placed.tokens, placed.mask if batch.padded else None).flatten(0, -2).float()
             labels = placed.labels.flatten()
             asked = labels != IGNORE
             correct += int((logits.argmax(-1) == labels)[asked].sum())
             total += int(asked.sum())
             loss += float(F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum"))
     network.train()
+    if not math.isfinite(loss):
+        raise NotFinite(f"the loss of an evaluation was {loss}")
     return Score(correct, total, loss / total)
 
 
 def step_peak(network: Network, cell: TrainingCell, train: Examples) -> int:
-    """The most bytes that one forward and backward of a training batch allocates at a time."""
-    batch = next(batches(train, cell)).to(cell.device)
+    """The most bytes that a forward and backward of a batch of the longest sequences allocates at a time."""
+    longest = np.argsort(train.lengths, kind="stable")[-cell.batch :]
+    batch = train.batch(longest).to(cell.device)
 
     def call(turn: int) -> None:
         del turn

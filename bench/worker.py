@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench import comparison, memory, speed, training
 from bench.calls import Make, NotFinite
 from bench.gate import Wrong
-from bench.planning import Outside, Resolver
+from bench.planning import Outside, Resolver, sources
 from results.cell import Cell, ComparisonCell, MemoryCell, SpeedCell
 from results.record import Comparison, Measurement, Memory, Speed, Status, Training
 from results.spec import Spec
@@ -65,7 +65,11 @@ def measure(question: str) -> str:
     """Measure one cell. Whatever the variant does short of ending the process becomes an Answer."""
     asked = Question.model_validate_json(question)
     try:
-        answer = Answer(status="ok", measurement=_measure(asked.cell, _resolver(asked.outside)))
+        resolver = _resolver(asked.outside)
+        _unchanged(asked.cell, resolver)
+        measurement = _measure(asked.cell, resolver)
+        _unchanged(asked.cell, resolver)
+        answer = Answer(status="ok", measurement=measurement)
     except Exception as error:  # noqa: BLE001 - any fault of a variant is an answer
         # The whole traceback goes to the cell's log; the record keeps its one line.
         traceback.print_exc()
@@ -87,9 +91,25 @@ def check(question: str) -> str:
             status=found.status,
             message=found.message,
         )
-        for found in contract.run_contract(cls)
+        for found in contract.run_contract(_with_trial(cls, asked.variant))
     ]
     return CheckAnswer(findings=findings).model_dump_json()
+
+
+def _with_trial(cls: type[Attention], spec: Spec) -> type[Attention]:
+    """The variant, tried at the options asked for beside its own small ones."""
+    if not spec.pairs:
+        return cls
+    return type(cls.__name__, (cls,), {"trials": (*cls.trials, spec.options), "__module__": cls.__module__})
+
+
+class SourcesChanged(RuntimeError):
+    """The code is not that for which the cell was planned."""
+
+
+def _unchanged(cell: Cell, resolver: Resolver) -> None:
+    if sources(cell, resolver) != cell.sources:
+        raise SourcesChanged("the code of this cell changed after it was planned; run the matrix again")
 
 
 def _resolver(outside: tuple[str, ...]) -> Resolver:

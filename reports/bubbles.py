@@ -54,8 +54,8 @@ def bubbles(board: Board, styles: Mapping[str, Style]) -> Figure | None:
         missing = [f"{score.label} ({score.trouble})" for score in board.scores if score.trouble]
         seeds = sorted({bubble.score.seeds for bubble in drawn})
         notes = [
-            f"Bubble area: peak memory of a training step. Whiskers: 95 %, over seeds where there are two "
-            f"or more. Seeds: {' to '.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))}."
+            f"Bubble area: peak memory of forward and backward. Whiskers: 95 %, over seeds where there are "
+            f"two or more. Seeds: {' to '.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))}."
         ]
         if board.floor is not None:
             notes[:0] = [f"Dotted: {100 * board.floor:.1f} %, the accuracy that needs no understanding."]

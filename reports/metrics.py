@@ -64,7 +64,8 @@ def _tokens_per_s(record: Record) -> float | None:
 
 def _useful_flops_per_s(record: Record) -> float | None:
     found, cell = record.measurement, record.cell
-    if not (isinstance(found, Speed) and isinstance(cell, SpeedCell)):
+    # The work of a layer is more than that of its attention, and only the attention states its own.
+    if not (isinstance(found, Speed) and isinstance(cell, SpeedCell) and cell.scope == "core"):
         return None
     work = found.work
     backward = {"fwd": 0, "fwd_bwd": work.flops_backward}[cell.pass_]
@@ -81,7 +82,8 @@ def _useful_tflops_per_s(record: Record) -> float | None:
 
 def _gemm_share(record: Record) -> float | None:
     rate, found = _useful_flops_per_s(record), record.measurement
-    if rate is None or not isinstance(found, Speed):
+    # The product beside the cell is in float32; the share of another type would compare two things.
+    if rate is None or not isinstance(found, Speed) or record.cell.dtype != "float32":
         return None
     return _over(100 * rate, float(np.mean(found.calibration.gemm_flops_per_s)))
 
@@ -165,7 +167,7 @@ METRICS: dict[str, Metric] = {
                "one over the median training step", _steps_per_s),
         Metric("train_tokens_per_s", "training throughput", "tokens/s", "higher", "log",
                "real tokens over the seconds of all training steps", _train_tokens_per_s),
-        Metric("train_peak_mib", "peak memory of a training step", "MiB", "lower", "log",
+        Metric("train_peak_mib", "peak memory in training", "MiB", "lower", "log",
                "most bytes allocated in one forward and backward", _train_peak),
     )
 }  # fmt: skip

@@ -85,7 +85,14 @@ def boards(rows: Sequence[Row]) -> list[Board]:
 
 def score(rows: Sequence[Row], apart: Sequence[str]) -> Score:
     """The score of rows that differ in seed and repetition alone; `apart` names what the label adds."""
-    known = [found for row in rows if (found := estimate(row, METRICS["accuracy"])) is not None]
+    # Repetitions of one seed are one sample, not several.
+    known: list[Estimate] = []
+    for same in grouped(rows, ("seed",)).values():
+        found = [one for row in same if (one := estimate(row, METRICS["accuracy"])) is not None]
+        if len(found) == 1:
+            known.append(found[0])
+        elif found:
+            known.append(statistics.over_repeats(found))
     accuracy = None
     if len(known) == 1:
         accuracy = known[0]

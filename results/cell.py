@@ -6,9 +6,9 @@ plan the same cell plan the same id, on any machine.
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from results.spec import Spec
 
@@ -108,6 +108,12 @@ class TrainingCell(_Point):
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(default=0.0, description="decoupled, AdamW")
     clip: Annotated[float, Field(gt=0.0)] = Field(default=1.0, description="largest norm of the gradient")
     evaluate_every: Count = Field(default=100, description="steps between looks at the validation split")
+
+    @model_validator(mode="after")
+    def _full_precision(self) -> Self:
+        if self.dtype in ("bfloat16", "float16"):
+            raise ValueError(f"a network trains in float32 or float64, not in {self.dtype} throughout")
+        return self
 
 
 Cell = Annotated[SpeedCell | MemoryCell | ComparisonCell | TrainingCell, Field(discriminator="protocol")]

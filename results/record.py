@@ -97,7 +97,9 @@ class Memory(_Row):
     inputs_bytes: int = Field(description="of q, k, v, or of x")
     reserved_bytes: int | None = Field(default=None, description="most bytes held by the CUDA allocator")
     rss_peak_bytes: int = Field(description="most resident memory of the whole process")
-    declared_saved_bytes: int = Field(description="saved_bytes by the variant's own account")
+    declared_saved_bytes: int | None = Field(
+        description="saved_bytes by the variant's own account; null for a layer, of which it is a part"
+    )
 
 
 class Comparison(_Row):
@@ -137,11 +139,15 @@ class Training(_Row):
     data_wait_s: float = Field(description="seconds of train_s spent waiting for batches")
     tokens: int = Field(description="real tokens trained on")
     examples: int = Field(description="sequences trained on, repeats counted")
-    peak_bytes: int = Field(description="allocated in one forward and backward of the last training batch")
+    peak_bytes: int = Field(
+        description="most bytes allocated in a forward and backward of a batch of the longest sequences"
+    )
     rss_peak_bytes: int = Field(description="most resident memory of the whole process")
     parameters: int = Field(description="of the whole network")
     variant_parameters: int = Field(description="of the attention alone, over all layers")
-    floor: float = Field(description="accuracy that needs no understanding, 0 to 1")
+    floor: float = Field(
+        description="accuracy that needs no understanding, 0 to 1: the highest floor on this test split"
+    )
     facts: dict[str, float] = Field(description="what the task's options mean, e.g. its distance")
 
 

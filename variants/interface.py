@@ -104,7 +104,8 @@ class Attention(nn.Module):
         """
         if self.pattern is None:
             raise NotImplementedError(f"{type(self).__name__} declares neither pattern nor weights")
-        keep = self.pattern.keep(rows[:, None], torch.arange(k.shape[2])[None, :], k.shape[2])
+        keys = torch.arange(k.shape[2], device=rows.device)
+        keep = self.pattern.keep(rows[:, None], keys[None, :], k.shape[2])
         return masked_softmax(q, k, keep.to(q.device), key_mask)
 
     @classmethod

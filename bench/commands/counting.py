@@ -24,6 +24,11 @@ def status(run: Run) -> dict[str, object]:
     }
 
 
+def failed(run: Run) -> bool:
+    """Whether a cell that could have been measured has no measurement."""
+    return any(record.status not in ("ok", "unsupported") for record in run.latest().values())
+
+
 def status_lines(run: Run) -> list[str]:
     """The same in words."""
     counts = run.counts()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import typer
 from rich.console import Console
 
@@ -27,7 +28,10 @@ def watched(
 
     Raises:
         typer.Exit: after Ctrl-C, with a word on how to go on.
+        ValueError: cells for a device that is not here.
     """
+    if any(cell.device == "cuda" for cell in plan.cells) and not torch.cuda.is_available():
+        raise ValueError(f"{plan.name} has cells with device = 'cuda', and torch sees no CUDA device here")
     limit = matrix.memory_limit_gib
     memory = int(limit * 2**30) if limit is not None else int(FREE_SHARE * free_memory())
     console = Console(stderr=True)

@@ -4,11 +4,13 @@ Children are forked from a server that has imported torch once and computed noth
 milliseconds, not the seconds of an import, and yet shares nothing with the one before it.
 """
 
+import ctypes
 import faulthandler
 import multiprocessing
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -19,6 +21,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 # A child that has sent its answer gets this long to exit by itself.
 _GRACE_S = 10.0
@@ -131,6 +135,7 @@ def _stop(child: BaseProcess) -> None:
 def _child(theirs: Connection, job: Callable[[str], str], question: str, limits: Limits, log: str) -> None:
     """The life of a child: its own session, its limits, its log; then the job."""
     os.setsid()
+    _end_with_server()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -150,6 +155,15 @@ def _limit_memory(most: int) -> None:
     # torch maps far more than it uses.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _end_with_server() -> None:
+    """On Linux, have the kernel kill this child when the fork server ends, as it does with the runner.
+
+    The watcher below does the same everywhere, unless the child holds the interpreter's lock for good.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _die_with_parent(theirs: Connection) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from variants.full.sdpa import Sdpa
+from variants.interface import Dims
 
 
 class _Faulty(Sdpa):
@@ -64,6 +65,26 @@ def _print(v: Tensor) -> None:
 
 def _leave_child(v: Tensor) -> None:
     subprocess.Popen(["sleep", "3600.25"])
+
+
+class CutsGradient(Sdpa):
+    """Right forward, and a backward pass without dQ and dK."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        return super().forward(q.detach(), k.detach(), v, key_mask=key_mask)
+
+
+class WrongInTraining(Sdpa):
+    """Right where no gradients are asked for."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        return out * 2 if torch.is_grad_enabled() else out
+
+
+class RaisesWhenBuilt(Sdpa):
+    def __init__(self, dims: Dims, *, causal: bool = False) -> None:
+        raise RuntimeError("not today")
 
 
 class Raises(_Faulty):

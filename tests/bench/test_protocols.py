@@ -9,7 +9,7 @@ from bench.gate import TOLERANCE, Wrong, check
 from bench.planning import Resolver
 from results.cell import ComparisonCell, DType, MemoryCell, SpeedCell
 from results.spec import Spec
-from tests.bench.faulty import GivesNan, IsWrong
+from tests.bench.faulty import CutsGradient, GivesNan, IsWrong, WrongInTraining
 from variants import VARIANTS
 from variants.interface import Attention, Dims
 
@@ -61,7 +61,7 @@ def test_honest_kernels_pass_the_gate_in_every_type(name: str, dtype: DType):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_the_gate_stays_shut_for_a_wrong_function(dtype: DType):
     call = prepare(speed_cell("sdpa", dtype=dtype), IsWrong, sets=1)
-    with pytest.raises(Wrong, match="differs from the variant's dense twin"):
+    with pytest.raises(Wrong, match="differs from that of the variant's dense twin"):
         check(call, dtype)
 
 
@@ -69,6 +69,27 @@ def test_the_gate_stays_shut_for_numbers_that_are_not_finite():
     for measure in (speed.measure, lambda cell, build: memory.measure(memory_cell("sdpa"), build)):
         with pytest.raises(NotFinite):
             measure(speed_cell("sdpa"), GivesNan)
+
+
+@pytest.mark.parametrize("broken", [CutsGradient, WrongInTraining])
+def test_the_gate_passes_the_backward_pass_through_too(broken: type[Attention]):
+    check(prepare(speed_cell("sdpa"), broken, sets=1), "float32")
+    with pytest.raises(Wrong):
+        check(prepare(speed_cell("sdpa", **{"pass": "fwd_bwd"}), broken, sets=1), "float32")
+
+
+def test_a_wrong_function_has_no_memory_either():
+    with pytest.raises(Wrong):
+        memory.measure(memory_cell("sdpa"), IsWrong)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_dense_twin_stays_on_the_device_of_its_inputs(name: str):
+    dims = Dims(heads=2, head_dim=4, max_len=8)
+    attention = make(name)(dims).to("meta")
+    q = torch.empty(1, 2, 8, 4, device="meta")
+    rows = torch.arange(8, device="meta")
+    assert attention.weights(q, q, rows=rows).device.type == "meta"
 
 
 def test_the_gate_looks_at_the_first_and_the_last_query():
@@ -94,10 +115,12 @@ def test_materialised_softmax_takes_what_its_formula_says():
 
 
 def test_fused_attention_takes_memory_linear_in_length():
+    # Beside what grows, the kernel has scratch of a fixed size: twice the growth for twice the step.
     peaks = [
-        memory.measure(memory_cell("sdpa", length=length), make("sdpa")).peak_bytes for length in (1024, 4096)
+        memory.measure(memory_cell("sdpa", length=length), make("sdpa")).peak_bytes
+        for length in (2048, 4096, 8192)
     ]
-    assert peaks[1] == pytest.approx(4 * peaks[0], rel=0.1)
+    assert peaks[2] - peaks[1] == pytest.approx(2 * (peaks[1] - peaks[0]), rel=0.02)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.engines.local import Limits
+from bench.engines.local import Ended, Limits
 from bench.matrix import Matrix
 from bench.planning import Outside, Resolver, plan
-from bench.runner import execute
+from bench.runner import _answer, execute, missing
 from results.cell import Cell
 from results.record import Record
 from results.run import Run
@@ -26,7 +26,8 @@ FATES = {
     "Raises": ("error", "a key of its own"),
     "Hangs": ("timeout", "stopped after"),
     "GivesNan": ("nan", "not finite"),
-    "IsWrong": ("wrong", "differs from the variant's dense twin"),
+    "IsWrong": ("wrong", "differs from that of the variant's dense twin"),
+    "RaisesWhenBuilt": ("error", "not today"),
     "EatsTensors": ("oom", "allocate"),
     "EatsObjects": ("oom", ""),
     "Exits": ("error", "code 7"),
@@ -106,22 +107,53 @@ def test_a_run_killed_again_and_again_ends_with_every_cell_once(tmp_path: Path):
     )
     command = [sys.executable, "-m", "bench.cli", "run", str(matrix), "--results", str(tmp_path)]
     rng = random.Random(0)
-    kills = 0
-    for _ in range(8):
+    measured = 0
+    for _ in range(6):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
-        # The first line says that the run has started; the kill falls somewhere into its cells.
-        process.stderr.readline()
-        time.sleep(rng.uniform(0.0, 4.0))
+        # After the head line, some cells; then the kill falls somewhere into the next one.
+        for _ in range(rng.randint(1, 4)):
+            process.stderr.readline()
+        time.sleep(rng.uniform(0.0, 0.2))
         process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL
         process.stderr.close()
-    assert kills > 0
+        before, measured = measured, len(list(Run(tmp_path / "killed").store.read()))
+        assert before <= measured < 24
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     records = list(Run(tmp_path / "killed").store.read())
     assert len(records) == len({record.cell_id for record in records}) == 24
     assert {record.status for record in records} == {"ok"}
+
+
+def test_code_that_changes_after_the_plan_is_not_measured_under_its_name(tmp_path: Path):
+    own = tmp_path / "own.py"
+    own.write_text("from variants.full.sdpa import Sdpa\nclass Own(Sdpa): pass\n")
+    outside = [Outside.parse(f"{own}:Own")]
+    made = plan(small("memory", ["Own"]), Resolver(outside))
+    with own.open("a") as file:
+        file.write("# another thought\n")
+    references = [entry.reference for entry in outside]
+    limits = Limits(seconds=60.0, memory_bytes=2**33)
+    (record,) = execute(Run(tmp_path), made, limits=limits, watcher=Silent(), outside=references)
+    assert (record.status, record.error) == ("error", "SourcesChanged")
+
+
+def test_an_answer_that_cannot_be_kept_is_a_record_too():
+    ended = Ended(answer='{"status": "ok", "x": 1}', timed_out=False, exit_code=0, seconds=1.0)
+    answer = _answer(ended, Limits(seconds=1.0, memory_bytes=1))
+    assert (answer.status, answer.error) == ("error", "Answer")
+
+
+def test_a_resumed_run_goes_on_in_the_same_order(tmp_path: Path):
+    made = plan(small("memory", ["sdpa", "linear", "mean", "softmax", "window", "identity"]), Resolver())
+    run, limits = Run(tmp_path), Limits(seconds=60.0, memory_bytes=2**33)
+    whole = [cell.id for cell in missing(run, made, retry=False)]
+    first = [cell for cell in made.cells if cell.id == whole[0]]
+    execute(run, made.model_copy(update={"cells": tuple(first)}), limits=limits, watcher=Silent())
+    run.keep(made)
+    assert [cell.id for cell in missing(run, made, retry=False)] == whole[1:]
 
 
 def test_children_end_with_a_killed_runner(tmp_path: Path):

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,11 @@ def package(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "b.py").write_text("x = 1\n")
     (folder / "c.py").write_text("z = 1\n")
     monkeypatch.syspath_prepend(root)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "roomy"]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sources, "_FOLLOWED", ("roomy",))
     module_file.cache_clear()
+    sources._imports.cache_clear()
     return folder
 
 

@@ -109,6 +109,23 @@ def test_dropout_is_seeded_too():
     assert run(cell(dropout=0.3)).evaluations == run(cell(dropout=0.3)).evaluations
 
 
+def test_a_batch_larger_than_the_training_split_is_refused():
+    with pytest.raises(ValueError, match="a batch of 512 cannot be drawn from 256"):
+        run(cell(batch=512))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_throughout_is_refused(dtype: str):
+    with pytest.raises(ValueError, match="trains in float32 or float64"):
+        cell(dtype=dtype)
+
+
+def test_no_mask_is_the_mask_that_drops_nothing():
+    net = network("window(left=2, right=2)")
+    tokens = torch.randint(1, 11, (2, 20), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(net(tokens, None), net(tokens, torch.ones(2, 20, dtype=torch.bool)))
+
+
 def test_what_training_records():
     result = run(cell(steps=10))
     assert [seen.step for seen in result.evaluations] == [4, 8, 10]

@@ -55,7 +55,8 @@ class Mean(Attention):
             mean = v.cumsum(2, dtype=precise) / keep.cumsum(2).clamp(min=1.0)
         else:
             mean = v.sum(2, keepdim=True, dtype=precise) / keep.sum(2, keepdim=True).clamp(min=1.0)
-        return mean.to(v.dtype).expand(*q.shape)
+        # A copy: what is returned is written out like everybody's output, and timed like it.
+        return mean.to(v.dtype).expand(*q.shape).contiguous()
 
     def weights(
         self,
@@ -66,7 +67,8 @@ class Mean(Attention):
         key_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B H R M"]:
         """The same weight for every kept key."""
-        keep = self.pattern.keep(rows[:, None], torch.arange(k.shape[2])[None, :], k.shape[2]).to(q.device)
+        keys = torch.arange(k.shape[2], device=rows.device)
+        keep = self.pattern.keep(rows[:, None], keys[None, :], k.shape[2]).to(q.device)
         allowed = keep if key_mask is None else keep & key_mask[:, None, None, :]
         uniform = allowed.to(q.dtype) / allowed.sum(-1, keepdim=True).clamp(min=1)
         return uniform.expand(*q.shape[:3], k.shape[2])

@@ -80,6 +80,10 @@ def pairs(case: Case) -> None:
     """Useful pairs, in closed form and in cost, are those of the pattern; no fewer are computed."""
     attention = case.build()
     pattern = attention.pattern
+    for x in _requests(case):
+        cost = attention.cost(x.request())
+        if not 0 <= cost.pairs_useful <= cost.pairs_executed:
+            raise Broken(f"of {cost.pairs_executed} pairs executed, {cost.pairs_useful} are declared useful")
     if pattern is None:
         raise Skipped("it declares no pattern")
     for queries in (1, 2, 5, 12, 33):
@@ -146,8 +150,8 @@ def parameters(case: Case) -> None:
     out = call(attention, x)
     found = torch.autograd.grad(out.sum(), list(learned.values()), allow_unused=True)
     for name, grad in zip(learned, list[Tensor | None](found), strict=True):
-        if grad is None or not bool(grad.isfinite().all()):
-            raise Broken(f"parameter {name} gets no finite gradient")
+        if grad is None or not bool(grad.isfinite().all()) or not bool(grad.any()):
+            raise Broken(f"parameter {name} gets no finite gradient other than 0")
 
 
 def _requests(case: Case) -> list[Inputs]:

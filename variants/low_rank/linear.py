@@ -60,7 +60,8 @@ class Linear(Attention):
     ) -> Float[Tensor, "B H R M"]:
         """phi(q) phi(k)^T over the kept keys, divided by its row sums."""
         products = (F.elu(q) + 1.0) @ (F.elu(k) + 1.0).transpose(-1, -2)
-        keep = self.pattern.keep(rows[:, None], torch.arange(k.shape[2])[None, :], k.shape[2]).to(q.device)
+        keys = torch.arange(k.shape[2], device=rows.device)
+        keep = self.pattern.keep(rows[:, None], keys[None, :], k.shape[2]).to(q.device)
         allowed = keep if key_mask is None else keep & key_mask[:, None, None, :]
         products = products.masked_fill(~allowed, 0.0)
         return products / products.sum(-1, keepdim=True).clamp(min=SMALLEST)
