@@ -20,6 +20,7 @@ def variants() -> list[Row]:
             "cross": _yes(card.cross),
             "key mask": card.key_mask,
             "order": card.order,
+            "backends": ", ".join(resolver.variant(Spec(name=card.label)).caps.backends),
             "options": ", ".join(f"{name}={value!r}" for name, value in card.options.items()),
             "origin": card.origin,
             "paper": card.paper,
