@@ -5,6 +5,7 @@ torch and the reports are imported inside the commands that need them, so that -
 """
 
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -226,11 +227,18 @@ def env(as_json: Json = False) -> None:
 
 def main() -> None:
     """Entry point of the command."""
+    warnings.showwarning = _say
     try:
         app()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"attnbench: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _say(message: Warning | str, *details: object) -> None:
+    """A warning in one line; where in our code it arose is nothing to the user."""
+    del details
+    print(f"attnbench: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What runs in a child: one cell measured, or one variant checked. Questions and answers are JSON."""
 
 import traceback
+from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +15,9 @@ from results.record import Comparison, Measurement, Memory, Speed, Status, Train
 from results.spec import Spec
 from variants import contract
 from variants.interface import Attention, Dims, Unsupported
+
+# A reason is one line of a table, characters.
+LONGEST_REASON = 300
 
 
 class Question(BaseModel):
@@ -67,7 +71,10 @@ def measure(question: str) -> str:
     try:
         resolver = _resolver(asked.outside)
         _unchanged(asked.cell, resolver)
+        before = _process()
         measurement = _measure(asked.cell, resolver)
+        if _process() != before:
+            raise Meddled("the variant changed the number of threads, the default type or the folder")
         _unchanged(asked.cell, resolver)
         answer = Answer(status="ok", measurement=measurement)
     except Exception as error:  # noqa: BLE001 - any fault of a variant is an answer
@@ -103,6 +110,15 @@ def _with_trial(cls: type[Attention], spec: Spec) -> type[Attention]:
     return type(cls.__name__, (cls,), {"trials": (*cls.trials, spec.options), "__module__": cls.__module__})
 
 
+class Meddled(RuntimeError):
+    """A variant changed what all variants share."""
+
+
+def _process() -> tuple[int, torch.dtype, Path]:
+    """What one variant could change to be measured under other conditions than the rest."""
+    return torch.get_num_threads(), torch.get_default_dtype(), Path.cwd()
+
+
 class SourcesChanged(RuntimeError):
     """The code is not that for which the cell was planned."""
 
@@ -133,7 +149,9 @@ def _measure(cell: Cell, resolver: Resolver) -> Speed | Memory | Comparison | Tr
 
 
 def _fault(error: Exception) -> Answer:
-    reason = str(error).strip() or "no message"
+    # The whole of it is in the log.
+    lines = str(error).strip().splitlines() or ["no message"]
+    reason = lines[0] if len(lines[0]) <= LONGEST_REASON else f"{lines[0][:LONGEST_REASON]} ..."
     return Answer(status=_status(error), reason=reason, error=type(error).__name__)
 
 

@@ -14,6 +14,8 @@ from results.spec import Spec
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 DType = Literal["float64", "float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
@@ -66,9 +68,7 @@ class SpeedCell(_Shape):
     protocol: Literal["speed"] = "speed"
     warmup: Index = Field(default=3, description="calls before the clock, after the first call")
     samples: Count = Field(default=15, description="timed calls at least")
-    seconds: Annotated[float, Field(ge=0.0)] = Field(
-        default=0.3, description="timed calls go on until they sum to this many seconds"
-    )
+    seconds: Amount = Field(default=0.3, description="timed calls go on until they sum to this many seconds")
 
 
 class MemoryCell(_Shape):
@@ -84,9 +84,7 @@ class ComparisonCell(_Shape):
     against: Spec = Field(description="the second variant")
     warmup: Index = Field(default=3, description="calls of each before the clock")
     samples: Count = Field(default=30, description="pairs at least")
-    seconds: Annotated[float, Field(ge=0.0)] = Field(
-        default=2.0, description="pairs go on until they sum to this many seconds"
-    )
+    seconds: Amount = Field(default=2.0, description="pairs go on until they sum to this many seconds")
 
 
 class TrainingCell(_Point):
@@ -100,19 +98,21 @@ class TrainingCell(_Point):
     dropout: Rate = Field(default=0.0, description="on the embedding and the residual branches")
     steps: Count = Field(default=1000, description="optimizer steps")
     batch: Count = Field(default=32, description="sequences a step")
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(default=1e-3, description="peak of the schedule")
+    learning_rate: Positive = Field(default=1e-3, description="peak of the schedule")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         default="cosine", description="from the peak to 0 after the warm-up (constant: stays)"
     )
     warmup: Index = Field(default=100, description="steps of linear warm-up")
-    weight_decay: Annotated[float, Field(ge=0.0)] = Field(default=0.0, description="decoupled, AdamW")
-    clip: Annotated[float, Field(gt=0.0)] = Field(default=1.0, description="largest norm of the gradient")
+    weight_decay: Amount = Field(default=0.0, description="decoupled, AdamW")
+    clip: Positive = Field(default=1.0, description="largest norm of the gradient")
     evaluate_every: Count = Field(default=100, description="steps between looks at the validation split")
 
     @model_validator(mode="after")
-    def _full_precision(self) -> Self:
+    def _can_be_built(self) -> Self:
         if self.dtype in ("bfloat16", "float16"):
             raise ValueError(f"a network trains in float32 or float64, not in {self.dtype} throughout")
+        if self.positions == "rotary" and self.head_dim % 2:
+            raise ValueError(f"rotary positions need an even head_dim, not {self.head_dim}")
         return self
 
 

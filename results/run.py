@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from results.cell import Cell
 from results.record import Record
@@ -113,9 +113,21 @@ class Run:
         temporary.replace(path)
 
     def plan(self) -> Plan | None:
-        """The plan in force; None where there is none, as in a folder of merged records."""
+        """The plan in force; None where there is none, as in a folder of merged records.
+
+        Raises:
+            ValueError: its file cannot be read; the message names it.
+        """
         plans = sorted(self.path.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
-        return Plan.model_validate_json(plans[-1].read_text()) if plans else None
+        if not plans:
+            return None
+        try:
+            return Plan.model_validate_json(plans[-1].read_text())
+        except ValidationError:
+            raise ValueError(
+                f"{plans[-1]} cannot be read as a plan; delete it and run the matrix again, "
+                "which measures nothing twice"
+            ) from None
 
     def latest(self) -> dict[str, Record]:
         """The record that counts for each cell: its first measurement, else its last attempt.

@@ -3,6 +3,7 @@
 Everything here answers a mistake with a ValueError that names what was given and what was meant.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import inspect
@@ -15,7 +16,7 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from variants import VARIANTS
-from variants.interface import Attention, Dims
+from variants.interface import Attention, Caps, Dims
 
 GROUP = "attnbench.variants"
 
@@ -129,8 +130,10 @@ def _import(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        # What a file prints while it is imported is not what the command prints.
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ValueError(f'importing "{path}" failed: {error!r}') from error
     return module
@@ -143,6 +146,8 @@ def _is_own_class(value: object, module: ModuleType) -> bool:
 def _as_variant(found: object, where: str) -> type[Attention]:
     if not (isinstance(found, type) and issubclass(found, Attention)):
         raise ValueError(f"{where} is not a subclass of variants.interface.Attention")
+    if not isinstance(getattr(found, "caps", None), Caps):
+        raise ValueError(f"{where} declares no caps; see variants.interface.Caps")
     return found
 
 

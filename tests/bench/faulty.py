@@ -82,6 +82,33 @@ class WrongInTraining(Sdpa):
         return out * 2 if torch.is_grad_enabled() else out
 
 
+class TakesThreads(Sdpa):
+    """Twice the cores of everybody else."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        return super().forward(q, k, v, key_mask=key_mask)
+
+
+class SpoilsInputs(Sdpa):
+    """Right the first time."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        v.data.zero_()
+        return out
+
+
+class OtherType(Sdpa):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        return super().forward(q, k, v, key_mask=key_mask).double()
+
+
+class ReturnsNothing(Sdpa):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        return None  # type: ignore[return-value]
+
+
 class RaisesWhenBuilt(Sdpa):
     def __init__(self, dims: Dims, *, causal: bool = False) -> None:
         raise RuntimeError("not today")

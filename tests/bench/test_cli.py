@@ -70,6 +70,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("user")
     (path / "small.toml").write_text(MATRIX)
     (path / "own.py").write_text(OWN)
+    (path / "damaged" / "torn").mkdir(parents=True)
+    (path / "damaged" / "torn" / "plan-0.json").touch()
+    (path / "exits.py").write_text("import sys; sys.exit(0)")
+    (path / "bare.py").write_text("from variants.interface import Attention\nclass Bare(Attention): pass\n")
     done = attnbench(path, "run", "small.toml")
     assert done.returncode == 0, done.stderr
     assert "[8/8]" in done.stderr
@@ -182,6 +186,10 @@ def test_env_says_what_a_record_would_carry(folder: Path):
         (["check", "--file", "nowhere.py:A"], 'no file "nowhere.py"'),
         (["check", "--file", "own.py:MyWindw"], "did you mean MyWindow"),
         (["check", "--file", "own.py"], "write path.py:Class"),
+        (["check", "--file", "exits.py:A"], "SystemExit"),
+        (["check", "--file", "bare.py:Bare"], "declares no caps"),
+        (["run", "small.toml", "--results", "own.py"], "own.py"),
+        (["status", "torn", "--results", "damaged"], "delete it and run the matrix again"),
         (["check", "--file", "small.toml:A"], "path.py:Class"),
         (["compare", "sdpa"], "compare takes two variants, not 1"),
         (["compare", "sdpa", "window(lft=3)"], 'no option "lft"; did you mean left'),
