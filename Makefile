@@ -16,7 +16,7 @@ test: $(INSTALLED)  ## The tests.
 check: $(INSTALLED)  ## Linter, formatter, types, and the contract of every variant.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/attnbench check --all
 
 report: $(INSTALLED)  ## The report of a run: make report RUN=name

@@ -42,7 +42,10 @@ def check(call: Call, dtype: DType) -> Gate | None:
     generator = torch.Generator().manual_seed(0)
     cotangent = torch.randn(*q.shape[:2], len(rows), v.shape[3], generator=generator, dtype=torch.float64)
     cotangent = cotangent.to(q.device)
+    before = [tensor.clone() for tensor in (q, k, v)]
     results = _results(call, q, k, v, rows, cotangent)
+    if not all(torch.equal(was, now) for was, now in zip(before, (q, k, v), strict=True)):
+        raise Wrong("the call changed its inputs, which the next call would find")
     for name, found in results.items():
         if not bool(torch.isfinite(found).all()):
             raise NotFinite(f"{name} holds numbers that are not finite")
@@ -68,13 +71,15 @@ def _inside(call: Call) -> tuple[Tensor, Tensor, Tensor]:
 
     def look(module: object, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
         del module
-        q, k, v = (tensor.detach() for tensor in inputs)
+        # Copies, in case the call writes into what it is given.
+        q, k, v = (tensor.detach().clone() for tensor in inputs)
         seen.append((q, k, v))
 
     handle = call.attention.register_forward_pre_hook(look)
     try:
         with torch.no_grad():
-            call.module(*call.inputs[0])
+            # The last set: of several, the first may have been called with before.
+            call.module(*call.inputs[-1])
     finally:
         handle.remove()
     return seen[0]
@@ -86,12 +91,21 @@ def _results(
     """The output at the sampled rows, and the gradients if the call has a backward pass."""
     if not call.backward:
         with torch.no_grad():
-            return {"the output": call.attention(q, k, v)[:, :, rows]}
-    leaves = tuple(tensor.clone().requires_grad_() for tensor in (q, k, v))
-    out = call.attention(*leaves)
+            return {"the output": _like(call.attention(q, k, v), v)[:, :, rows]}
+    leaves = tuple(tensor.detach().requires_grad_() for tensor in (q, k, v))
+    out = _like(call.attention(*leaves), v)
     full = torch.zeros_like(out)
     full[:, :, rows] = cotangent.to(out.dtype)
     return {"the output": out.detach()[:, :, rows], **_gradients(out, leaves, full)}
+
+
+def _like(out: object, v: Tensor) -> Tensor:
+    """The output, if it is one."""
+    if not isinstance(out, Tensor):
+        raise Wrong(f"forward returned a {type(out).__name__}, not a tensor")
+    if out.shape != v.shape or out.dtype != v.dtype:
+        raise Wrong(f"forward returned {tuple(out.shape)} of {out.dtype}, not {tuple(v.shape)} of {v.dtype}")
+    return out
 
 
 def _twin(
