@@ -82,11 +82,14 @@ class WrongInTraining(Sdpa):
         return out * 2 if torch.is_grad_enabled() else out
 
 
+MORE = torch.get_num_threads() + 1
+
+
 class TakesThreads(Sdpa):
-    """Twice the cores of everybody else."""
+    """More cores than everybody else."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
-        torch.set_num_threads(torch.get_num_threads() + 1)
+        torch.set_num_threads(MORE)
         return super().forward(q, k, v, key_mask=key_mask)
 
 
