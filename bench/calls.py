@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from results.cell import ComparisonCell, DType, MemoryCell, SpeedCell
-from variants.interface import Attention, Cost, Dims, Request
-from variants.mixer import MultiHead
+from variants.interface import Cost, Dims, Request, Unsupported, Variant
+from variants.mixer import SequenceMixer, as_mixer
 
 DTYPES: dict[DType, torch.dtype] = {
     "float64": torch.float64,
@@ -17,7 +17,7 @@ DTYPES: dict[DType, torch.dtype] = {
     "float16": torch.float16,
 }
 
-Make = Callable[[Dims], Attention]
+Make = Callable[[Dims], Variant]
 
 
 class NotFinite(ArithmeticError):
@@ -29,15 +29,15 @@ class Call:
     """One variant at one shape, ready to be called.
 
     Attributes:
-        module: the attention (scope core) or the layer around it.
-        attention: the attention itself.
+        module: the attention (scope core) or the layer.
+        variant: the attention, or the SequenceMixer that is the layer.
         inputs: q, k, v (core) or x (layer), in several sets of equal shape and other values.
         cotangents: the gradient of the output that a backward pass starts from.
         backward: whether a call includes the backward pass.
     """
 
     module: nn.Module
-    attention: Attention
+    variant: Variant
     inputs: list[tuple[Tensor, ...]]
     cotangents: Tensor
     backward: bool
@@ -54,12 +54,12 @@ class Call:
         return torch.autograd.grad(out, wanted, self.cotangents, allow_unused=True)
 
     def cost(self) -> Cost:
-        """The attention's own account of one call."""
-        return self.attention.cost(self.request())
+        """The variant's own account of one call."""
+        return self.variant.cost(self.request())
 
     def request(self) -> Request:
-        """The call as a question to the attention."""
-        first, dims = self.inputs[0][0], self.attention.dims
+        """The call as a question to the variant."""
+        first, dims = self.inputs[0][0], self.variant.dims
         length = first.shape[-2]
         return Request(
             batch=first.shape[0],
@@ -73,16 +73,18 @@ class Call:
 
 
 def prepare(cell: SpeedCell | MemoryCell | ComparisonCell, make: Make, *, sets: int) -> Call:
-    """Build the attention of a cell and draw `sets` sets of normal inputs.
+    """Build the variant of a cell and draw `sets` sets of normal inputs.
 
     Raises:
-        Unsupported: the attention cannot be built like this.
+        Unsupported: the variant cannot be built like this, or has no core.
     """
     dtype, width = DTYPES[cell.dtype], cell.heads * cell.head_dim
-    attention = make(Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=cell.length, seed=cell.seed))
+    variant = make(Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=cell.length, seed=cell.seed))
     generator = torch.Generator().manual_seed(cell.seed)
     core = cell.scope == "core"
-    module = attention if core else MultiHead(attention, generator=generator)
+    if core and isinstance(variant, SequenceMixer):
+        raise Unsupported([no_core(type(variant))])
+    module = variant if core else as_mixer(variant, generator=generator)
     module = module.to(device=cell.device, dtype=dtype).train(cell.backward)
     shape = (cell.batch, cell.heads, cell.length, cell.head_dim) if core else (cell.batch, cell.length, width)
 
@@ -92,4 +94,9 @@ def prepare(cell: SpeedCell | MemoryCell | ComparisonCell, make: Make, *, sets: 
     inputs = [
         tuple(draw().requires_grad_(cell.backward) for _ in range(3 if core else 1)) for _ in range(sets)
     ]
-    return Call(module, attention, inputs, draw(), cell.backward)
+    return Call(module, variant, inputs, draw(), cell.backward)
+
+
+def no_core(cls: type[Variant]) -> str:
+    """Why a SequenceMixer has no cell of scope core."""
+    return f'{cls.__name__} takes x, not q, k and v: it has no core; measure it with scope = "layer"'

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from lra_tasks.interface import PAD, Output
 from results.cell import Positions
-from variants.interface import Attention
-from variants.mixer import MultiHead
+from variants.interface import Variant
+from variants.mixer import as_mixer, linear
 
 # Spread of embeddings and learned positions at the start, as in the public small Long Range Arena models.
 EMBEDDING_STD = 0.02
@@ -58,11 +58,11 @@ class Network(nn.Module):
     every position.
     """
 
-    def __init__(self, design: Design, make: Callable[[int], Attention]) -> None:
-        """Draw all weights; `make` gives the attention of layer i."""
+    def __init__(self, design: Design, make: Callable[[int], Variant]) -> None:
+        """Draw all weights; `make` gives the variant of layer i."""
         super().__init__()
-        attentions = [make(layer) for layer in range(design.layers)]
-        width = attentions[0].dims.heads * attentions[0].dims.head_dim
+        variants = [make(layer) for layer in range(design.layers)]
+        width = variants[0].dims.heads * variants[0].dims.head_dim
         self.output = design.output
         self.embedding = nn.Embedding(design.vocabulary, width, padding_idx=PAD)
         nn.init.normal_(
@@ -70,17 +70,15 @@ class Network(nn.Module):
         )
         self.positions = _positions(design, width)
         self.dropout = nn.Dropout(design.dropout)
-        self.blocks = nn.ModuleList(
-            Block(attention, design, layer) for layer, attention in enumerate(attentions)
-        )
+        self.blocks = nn.ModuleList(Block(variant, design, layer) for layer, variant in enumerate(variants))
         self.norm = nn.LayerNorm(width)
         head = _generator(design.seed, "head")
         self.head = (
             nn.Sequential(
-                _linear(width, design.ffn, head), nn.ReLU(), _linear(design.ffn, design.classes, head)
+                linear(width, design.ffn, head), nn.ReLU(), linear(design.ffn, design.classes, head)
             )
             if design.output == "sequence"
-            else _linear(width, design.classes, head)
+            else linear(width, design.classes, head)
         )
 
     def forward(
@@ -108,16 +106,16 @@ class Network(nn.Module):
 class Block(nn.Module):
     """x + mixer(norm(x)), then x + ffn(norm(x))."""
 
-    def __init__(self, attention: Attention, design: Design, layer: int) -> None:
+    def __init__(self, variant: Variant, design: Design, layer: int) -> None:
         """Draw the weights of layer `layer`."""
         super().__init__()
-        width = attention.dims.heads * attention.dims.head_dim
+        width = variant.dims.heads * variant.dims.head_dim
         projections = _generator(design.seed, f"mixer {layer}")
         hidden = _generator(design.seed, f"ffn {layer}")
-        self.mixer = MultiHead(attention, generator=projections, rotary=design.positions == "rotary")
+        self.mixer = as_mixer(variant, generator=projections, rotary=design.positions == "rotary")
         self.before_mixer, self.before_ffn = nn.LayerNorm(width), nn.LayerNorm(width)
         self.ffn = nn.Sequential(
-            _linear(width, design.ffn, hidden), nn.GELU(), _linear(design.ffn, width, hidden)
+            linear(width, design.ffn, hidden), nn.GELU(), linear(design.ffn, width, hidden)
         )
         self.dropout = nn.Dropout(design.dropout)
 
@@ -143,13 +141,6 @@ def sinusoid(length: int, width: int) -> Float[Tensor, "N E"]:
     step = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
     angle = torch.arange(length)[:, None] * step
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)[:, :width]
-
-
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    linear = nn.Linear(inputs, outputs)
-    nn.init.xavier_uniform_(linear.weight, generator=generator)
-    nn.init.zeros_(linear.bias)
-    return linear
 
 
 def _generator(seed: int, place: str) -> torch.Generator:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.calls import no_core
 from bench.matrix import Matrix
 from bench.sources import digest, module_file
 from lra_tasks import catalogue as tasks
@@ -18,7 +19,8 @@ from results.run import Plan, TaskCard, VariantCard
 from results.spec import Scalar, Spec
 from variants import VARIANTS
 from variants import catalogue as variants
-from variants.interface import Attention, Dims, Unsupported
+from variants.interface import Dims, Unsupported, Variant
+from variants.mixer import SequenceMixer
 
 BUILT_IN = "built in"
 
@@ -67,7 +69,7 @@ class Resolver:
         """The files given, as `path.py:Class`."""
         return tuple(self.outside.values())
 
-    def variant(self, spec: Spec) -> type[Attention]:
+    def variant(self, spec: Spec) -> type[Variant]:
         """The class that a spec names.
 
         Raises:
@@ -77,8 +79,8 @@ class Resolver:
             return _load(self.outside[spec.name])
         return variants.find(spec.name)
 
-    def attention(self, spec: Spec, dims: Dims, *, causal: bool) -> Attention:
-        """The attention that a spec names, built.
+    def build(self, spec: Spec, dims: Dims, *, causal: bool) -> Variant:
+        """The variant that a spec names, built.
 
         Raises:
             ValueError: an unknown option, or a value that it does not take.
@@ -126,7 +128,7 @@ class Resolver:
 
 
 @functools.cache
-def _load(reference: str) -> type[Attention]:
+def _load(reference: str) -> type[Variant]:
     return variants.load(reference)
 
 
@@ -165,6 +167,9 @@ def unsupported(cell: Cell, resolver: Resolver) -> list[str]:
         reasons = resolver.refusal(spec, causal=cell.causal)
         if reasons:
             return list(reasons)
+        cls = resolver.variant(spec)
+        if not isinstance(cell, TrainingCell) and cell.scope == "core" and issubclass(cls, SequenceMixer):
+            return [no_core(cls)]
     return []
 
 
@@ -214,7 +219,7 @@ def _picture(spec: Spec, resolver: Resolver) -> str | None:
     """
     if resolver.origin(spec) != BUILT_IN:
         return None
-    pattern = resolver.attention(spec, SMALL, causal=False).pattern
+    pattern = resolver.build(spec, SMALL, causal=False).pattern
     return None if pattern is None else pattern.picture(16)
 
 

@@ -47,7 +47,7 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
         gate=gate,
         calibration=between(before, after),
         work=work(call),
-        parameters=sum(parameter.numel() for parameter in call.attention.parameters()),
+        parameters=sum(parameter.numel() for parameter in call.variant.parameters()),
         kernels=kernels,
     )
 
@@ -62,7 +62,7 @@ def timed(call: Call, turn: int, device: Device) -> float:
 
 
 def work(call: Call) -> Work:
-    """The attention's account of one call, as the record keeps it."""
+    """The variant's account of one call, as the record keeps it."""
     cost = call.cost()
     return Work(
         flops_forward=cost.flops_forward,

@@ -23,7 +23,7 @@ from bench.model import Design, Network
 from lra_tasks.interface import IGNORE, Batch, Examples, Task
 from results.cell import TrainingCell
 from results.record import Evaluation, Training
-from variants.interface import Attention, Dims
+from variants.interface import Dims, Variant
 
 # Sequences in one evaluation batch, as a multiple of the training batch: no gradients, so more fit.
 EVALUATION_BATCHES = 4
@@ -79,7 +79,7 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         peak_bytes=peak,
         rss_peak_bytes=rss_peak_bytes(),
         parameters=learned(network),
-        variant_parameters=sum(learned(one) for one in network.modules() if isinstance(one, Attention)),
+        variant_parameters=sum(learned(one) for one in network.modules() if isinstance(one, Variant)),
         floor=max(task.floors(test).values()),
         facts=dict(task.facts()),
     )
@@ -101,9 +101,9 @@ class Trace:
 
 
 def build(cell: TrainingCell, make: Make, task: Task) -> Network:
-    """The network of a cell. Layers get attentions of different seeds."""
+    """The network of a cell. Layers get variants of different seeds."""
 
-    def attention(layer: int) -> Attention:
+    def variant(layer: int) -> Variant:
         seed = cell.seed * 1000 + layer
         return make(Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=task.length, seed=seed))
 
@@ -118,7 +118,7 @@ def build(cell: TrainingCell, make: Make, task: Task) -> Network:
         dropout=cell.dropout,
         seed=cell.seed,
     )
-    return Network(design, attention)
+    return Network(design, variant)
 
 
 def fit(

@@ -14,7 +14,7 @@ from results.cell import Cell, ComparisonCell, MemoryCell, SpeedCell
 from results.record import Comparison, Measurement, Memory, Speed, Status, Training
 from results.spec import Spec
 from variants import contract
-from variants.interface import Attention, Dims, Unsupported
+from variants.interface import Dims, Unsupported, Variant
 
 # A reason is one line of a table, characters.
 LONGEST_REASON = 300
@@ -103,7 +103,7 @@ def check(question: str) -> str:
     return CheckAnswer(findings=findings).model_dump_json()
 
 
-def _with_trial(cls: type[Attention], spec: Spec) -> type[Attention]:
+def _with_trial(cls: type[Variant], spec: Spec) -> type[Variant]:
     """The variant, tried at the options asked for beside its own small ones."""
     if not spec.pairs:
         return cls
@@ -134,8 +134,8 @@ def _resolver(outside: tuple[str, ...]) -> Resolver:
 
 def _measure(cell: Cell, resolver: Resolver) -> Speed | Memory | Comparison | Training:
     def make(spec: Spec) -> Make:
-        def build(dims: Dims) -> Attention:
-            return resolver.attention(spec, dims, causal=cell.causal)
+        def build(dims: Dims) -> Variant:
+            return resolver.build(spec, dims, causal=cell.causal)
 
         return build
 

@@ -5,13 +5,13 @@ from variants.controls.identity import Identity
 from variants.controls.mean import Mean
 from variants.full.sdpa import Sdpa
 from variants.full.softmax import Softmax
-from variants.interface import Attention
+from variants.interface import Variant
 from variants.low_rank.linear import Linear
 from variants.low_rank.linformer import Linformer
 from variants.sparse.longformer import Longformer
 from variants.truncated.window import Window
 
-VARIANTS: dict[str, type[Attention]] = {
+VARIANTS: dict[str, type[Variant]] = {
     "softmax": Softmax,
     "sdpa": Sdpa,
     "window": Window,

@@ -16,7 +16,7 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from variants import VARIANTS
-from variants.interface import Attention, Caps, Dims
+from variants.interface import Caps, Dims, Variant
 
 GROUP = "attnbench.variants"
 
@@ -26,7 +26,7 @@ def names() -> list[str]:
     return [*VARIANTS, *_plugins()]
 
 
-def find(name: str) -> type[Attention]:
+def find(name: str) -> type[Variant]:
     """The variant of this name.
 
     Raises:
@@ -44,12 +44,12 @@ def find(name: str) -> type[Attention]:
     return _as_variant(found, plugins[name].value)
 
 
-def load(where: str) -> type[Attention]:
+def load(where: str) -> type[Variant]:
     """The variant at `path.py:Class`.
 
     Raises:
         ValueError: where is not of that form, the file or the class is missing, importing the file
-            fails, or the class is not an Attention.
+            fails, or the class is no variant.
     """
     path, colon, name = where.rpartition(":")
     if not colon or not path.endswith(".py") or not name.isidentifier():
@@ -63,7 +63,7 @@ def load(where: str) -> type[Attention]:
     return _as_variant(getattr(module, name), where)
 
 
-def options(cls: type[Attention]) -> dict[str, inspect.Parameter]:
+def options(cls: type[Variant]) -> dict[str, inspect.Parameter]:
     """The options that a variant takes beside dims and causal, with their defaults.
 
     Raises:
@@ -75,7 +75,7 @@ def options(cls: type[Attention]) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "causal"}
 
 
-def check_options(cls: type[Attention], given: Mapping[str, object]) -> None:
+def check_options(cls: type[Variant], given: Mapping[str, object]) -> None:
     """Bind options against the constructor without calling it.
 
     Raises:
@@ -94,7 +94,7 @@ def check_options(cls: type[Attention], given: Mapping[str, object]) -> None:
             raise ValueError(f'{cls.__name__} needs the option "{name}"')
 
 
-def build(cls: type[Attention], dims: Dims, *, causal: bool, options: Mapping[str, object]) -> Attention:
+def build(cls: type[Variant], dims: Dims, *, causal: bool, options: Mapping[str, object]) -> Variant:
     """Check the options, then construct.
 
     Raises:
@@ -143,9 +143,11 @@ def _is_own_class(value: object, module: ModuleType) -> bool:
     return isinstance(value, type) and value.__module__ == module.__name__
 
 
-def _as_variant(found: object, where: str) -> type[Attention]:
-    if not (isinstance(found, type) and issubclass(found, Attention)):
-        raise ValueError(f"{where} is not a subclass of variants.interface.Attention")
+def _as_variant(found: object, where: str) -> type[Variant]:
+    if not (isinstance(found, type) and issubclass(found, Variant)):
+        raise ValueError(
+            f"{where} is not a subclass of variants.interface.Attention or variants.mixer.SequenceMixer"
+        )
     if not isinstance(getattr(found, "caps", None), Caps):
         raise ValueError(f"{where} declares no caps; see variants.interface.Caps")
     return found

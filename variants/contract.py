@@ -8,14 +8,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from variants.interface import Attention, Unsupported
+from variants.interface import Unsupported, Variant
 from variants.laws import conduct, masks, meaning, numbers, order
 from variants.laws.case import Broken, Case, Law, Skipped
 
 Status = Literal["held", "broken", "skipped", "known"]
 
 LAWS: dict[str, Law] = {
-    "dense twin": Law("forward equals weights(q, k) @ v", meaning.dense_twin),
+    "dense twin": Law("forward equals the dense twin", meaning.dense_twin),
     "exact limit": Law("where it claims to be softmax attention, it is", meaning.exact_limit),
     "read-out": Law("v = identity shows the pattern, and rows that sum to 1", meaning.read_out),
     "zero values": Law("v = 0 gives exactly 0", meaning.zero_values),
@@ -65,7 +65,7 @@ class Finding:
     message: str = ""
 
 
-def run_contract(cls: type[Attention], laws: Collection[str] | None = None) -> list[Finding]:
+def run_contract(cls: type[Variant], laws: Collection[str] | None = None) -> list[Finding]:
     """Hold a variant to the laws, all of them by default.
 
     Whatever the variant raises is a finding. The variant keeps the contract if none is "broken".
@@ -109,7 +109,7 @@ def _ask(name: str, case: Case) -> Finding:
     return Finding(name, case.trial, case.causal, status, message)
 
 
-def _excuse(cls: type[Attention], finding: Finding) -> Finding:
+def _excuse(cls: type[Variant], finding: Finding) -> Finding:
     """A breach that the class announces is known."""
     if finding.status != "broken" or finding.law not in cls.known_failures:
         return finding
@@ -117,7 +117,7 @@ def _excuse(cls: type[Attention], finding: Finding) -> Finding:
     return Finding(finding.law, finding.trial, finding.causal, "known", f"{reason} ({finding.message})")
 
 
-def _stale(cls: type[Attention], findings: list[Finding], chosen: list[str]) -> list[Finding]:
+def _stale(cls: type[Variant], findings: list[Finding], chosen: list[str]) -> list[Finding]:
     """Announced breaches that nothing shows."""
     shown = {finding.law for finding in findings if finding.status == "known"}
     stale = list[Finding]()

@@ -27,15 +27,15 @@ __all__ = [
     "KeyMask",
     "Request",
     "Unsupported",
+    "Variant",
     "masked_softmax",
 ]
 
 
-class Attention(nn.Module):
-    """softmax(q k^T / sqrt(D)) v, or whatever a variant puts in its place.
+class Variant(nn.Module):
+    """Whatever can stand on the contents page: what Attention and SequenceMixer have in common.
 
-    A subclass declares `caps`, takes `dims` and keyword-only options, and implements `forward`,
-    `cost`, and one of `pattern` (a static choice of pairs) or `weights` (anything else linear in v).
+    A subclass declares `caps` and takes `dims` and keyword-only options.
 
     Class attributes:
         caps: its capabilities.
@@ -61,21 +61,6 @@ class Attention(nn.Module):
         self.dims = dims
         self.causal = causal
 
-    def forward(
-        self,
-        q: Float[Tensor, "B H N D"],
-        k: Float[Tensor, "B H M D"],
-        v: Float[Tensor, "B H M D"],
-        *,
-        key_mask: Bool[Tensor, "B M"] | None = None,
-    ) -> Float[Tensor, "B H N D"]:
-        """Attend. Rows of padded queries are unspecified here; a Mixer zeroes them.
-
-        Raises:
-            Unsupported: with the reasons of `why_not`, before anything is computed.
-        """
-        raise NotImplementedError(f"{type(self).__name__}.forward")
-
     def cost(self, request: Request) -> Cost:
         """What `forward` at this request costs."""
         raise NotImplementedError(f"{type(self).__name__}.cost")
@@ -85,31 +70,8 @@ class Attention(nn.Module):
         """The (query, key) pairs that are kept, where that is decided by position alone."""
         return None
 
-    def weights(
-        self,
-        q: Float[Tensor, "B H R D"],
-        k: Float[Tensor, "B H M D"],
-        *,
-        rows: Int[Tensor, " R"],
-        key_mask: Bool[Tensor, "B M"] | None = None,
-    ) -> Float[Tensor, "B H R M"]:
-        """The dense twin: the matrix A of out = A v, for the queries at positions `rows`.
-
-        Written for the eye, in plain dense algebra, and independent of `forward`: the contract, the
-        correctness gate of every timing, and the picture of a variant read it. By default it is the
-        masked softmax of the pattern.
-
-        Raises:
-            NotImplementedError: the variant has no pattern and does not say.
-        """
-        if self.pattern is None:
-            raise NotImplementedError(f"{type(self).__name__} declares neither pattern nor weights")
-        keys = torch.arange(k.shape[2], device=rows.device)
-        keep = self.pattern.keep(rows[:, None], keys[None, :], k.shape[2])
-        return masked_softmax(q, k, keep.to(q.device), key_mask)
-
     @classmethod
-    def exact_limit(cls, dims: Dims, *, causal: bool) -> "Attention":
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> "Variant":
         """This variant where it equals softmax attention on sequences of dims.max_len.
 
         Raises:
@@ -135,6 +97,88 @@ class Attention(nn.Module):
             reasons.append(f"{name} was built for lengths up to {self.dims.max_len}, not {longest}")
         return reasons
 
+
+class Attention(Variant):
+    """softmax(q k^T / sqrt(D)) v, or whatever a variant puts in its place.
+
+    A subclass implements `forward`, `cost`, and the one of these from which the contract can compute its
+    dense twin: `pattern` (a static choice of pairs), `kept` (a choice that depends on head or content),
+    `weights` (any other matrix A of out = A v) or `twin` (anything else).
+    """
+
+    def forward(
+        self,
+        q: Float[Tensor, "B H N D"],
+        k: Float[Tensor, "B H M D"],
+        v: Float[Tensor, "B H M D"],
+        *,
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H N D"]:
+        """Attend. Rows of padded queries are unspecified here; a Mixer zeroes them.
+
+        Raises:
+            Unsupported: with the reasons of `why_not`, before anything is computed.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def kept(
+        self,
+        q: Float[Tensor, "B H R D"],
+        k: Float[Tensor, "B H M D"],
+        *,
+        rows: Int[Tensor, " R"],
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Bool[Tensor, "#B #H R M"]:
+        """The pairs that the queries at positions `rows` keep, masked keys left out.
+
+        By default those of the pattern. What chooses by head or by content says here what it chose.
+
+        Raises:
+            NotImplementedError: the variant has no pattern and does not say.
+        """
+        if self.pattern is None:
+            raise NotImplementedError(f"{type(self).__name__} declares no pairs that it keeps")
+        keys = torch.arange(k.shape[2], device=rows.device)
+        keep = self.pattern.keep(rows[:, None], keys[None, :], k.shape[2]).to(q.device)[None, None]
+        return keep if key_mask is None else keep & key_mask[:, None, None, :]
+
+    def weights(
+        self,
+        q: Float[Tensor, "B H R D"],
+        k: Float[Tensor, "B H M D"],
+        *,
+        rows: Int[Tensor, " R"],
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H R M"]:
+        """The matrix A of out = A v, for the queries at positions `rows`: q has only those.
+
+        By default the softmax over `kept`.
+
+        Raises:
+            NotImplementedError: the variant does not say what it keeps.
+        """
+        return masked_softmax(q, k, self.kept(q, k, rows=rows, key_mask=key_mask))
+
+    def twin(
+        self,
+        q: Float[Tensor, "B H N D"],
+        k: Float[Tensor, "B H M D"],
+        v: Float[Tensor, "B H M D"],
+        *,
+        rows: Int[Tensor, " R"],
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H R D"]:
+        """The dense twin: what `forward` must return at the positions `rows`.
+
+        Written for the eye, in plain dense algebra, and independent of `forward`: the contract and the
+        correctness gate of every timing compare with it. By default weights @ v; override it where the
+        weights of a query depend on the other queries, or where out is not linear in v.
+
+        Raises:
+            NotImplementedError: the variant has none.
+        """
+        return self.weights(q[:, :, rows], k, rows=rows, key_mask=key_mask) @ v
+
     def refuse_unless_served(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> None:
         """Raise `Unsupported` for a call that `why_not` has reasons against. First line of `forward`."""
         reasons = self.why_not(
@@ -156,12 +200,10 @@ class Attention(nn.Module):
 def masked_softmax(
     q: Float[Tensor, "B H R D"],
     k: Float[Tensor, "B H M D"],
-    keep: Bool[Tensor, "R M"],
-    key_mask: Bool[Tensor, "B M"] | None,
+    keep: Bool[Tensor, "*#pairs"],
 ) -> Float[Tensor, "B H R M"]:
-    """Softmax over the kept keys; a row that keeps none is 0, not NaN."""
+    """Softmax over the kept keys, of all or of each B and H; a row that keeps none is 0, not NaN."""
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    allowed = keep if key_mask is None else keep & key_mask[:, None, None, :]
-    scores = scores.masked_fill(~allowed, -torch.inf)
-    empty = ~allowed.any(-1, keepdim=True)
-    return scores.masked_fill(empty, 0.0).softmax(-1).masked_fill(~allowed, 0.0)
+    scores = scores.masked_fill(~keep, -torch.inf)
+    empty = ~keep.any(-1, keepdim=True)
+    return scores.masked_fill(empty, 0.0).softmax(-1).masked_fill(~keep, 0.0)

@@ -1,14 +1,14 @@
 """What stands in one layer of a network: a map of B N E to B N E that mixes positions.
 
-An Attention becomes a Mixer through MultiHead, which owns the projections. What needs x itself
-rather than q, k, v (gates, recurrences, convolutions, Fourier) is a Mixer of its own.
+An Attention becomes a Mixer through MultiHead, which owns the projections. What needs x itself rather
+than q, k, v (recurrences, convolutions, Fourier) is a SequenceMixer: a Mixer and a Variant in one.
 """
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from variants.interface import Attention
+from variants.interface import Attention, Request, Unsupported, Variant
 
 ROTARY_BASE = 10_000.0
 
@@ -26,6 +26,61 @@ class Mixer(nn.Module):
     ) -> Float[Tensor, "B N E"]:
         """Mix x with itself, or with `context` (cross-attention). Rows that `mask` drops come out 0."""
         raise NotImplementedError(f"{type(self).__name__}.forward")
+
+
+class SequenceMixer(Variant, Mixer):
+    """A variant that is a whole layer. It has no core: what it costs and computes is the layer.
+
+    A subclass implements `forward`, `cost` (at E = heads * head_dim) and `twin`, and draws its weights
+    from `dims.generator()`.
+    """
+
+    def twin(
+        self, x: Float[Tensor, "B N E"], *, mask: Bool[Tensor, "B N"] | None = None
+    ) -> Float[Tensor, "B N E"]:
+        """What `forward` must return, written for the eye and independent of it."""
+        raise NotImplementedError(f"{type(self).__name__}.twin")
+
+    def refuse_unless_served(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> None:
+        """Raise `Unsupported` for a call that `why_not` has reasons against. First line of `forward`."""
+        reasons = [] if context is None else [f"{type(self).__name__} has no cross-attention form"]
+        reasons += self.why_not(
+            Request(
+                batch=x.shape[0],
+                heads=self.dims.heads,
+                queries=x.shape[1],
+                keys=x.shape[1],
+                head_dim=x.shape[2] // self.dims.heads,
+                key_mask=mask is not None,
+                dtype=x.dtype,
+                device=x.device.type,
+            )
+        )
+        if reasons:
+            raise Unsupported(reasons)
+
+
+def as_mixer(variant: Variant, *, generator: torch.Generator, rotary: bool = False) -> Mixer:
+    """The layer of a variant: MultiHead around an Attention, a SequenceMixer as it is.
+
+    Args:
+        variant: of either kind.
+        generator: source of the projections around an Attention.
+        rotary: see MultiHead; a SequenceMixer has no q and k to rotate and knows position by itself.
+    """
+    if isinstance(variant, SequenceMixer):
+        return variant
+    assert isinstance(variant, Attention), type(variant).__name__
+    return MultiHead(variant, generator=generator, rotary=rotary)
+
+
+def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool = True) -> nn.Linear:
+    """A Linear, Xavier-uniform with zero bias, that draws from `generator` and from nothing else."""
+    layer = nn.Linear(inputs, outputs, bias=bias, device="meta").to_empty(device="cpu")
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 class MultiHead(Mixer):
@@ -54,10 +109,7 @@ class MultiHead(Mixer):
         self.attention = attention
         self.rotary = rotary
         self.heads = heads
-        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
-        for linear in (self.q, self.k, self.v, self.out):
-            nn.init.xavier_uniform_(linear.weight, generator=generator)
-            nn.init.zeros_(linear.bias)
+        self.q, self.k, self.v, self.out = (linear(width, width, generator) for _ in range(4))
 
     def forward(
         self,

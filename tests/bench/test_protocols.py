@@ -16,7 +16,7 @@ from variants.interface import Attention, Dims
 
 def make(text: str, *, causal: bool = False) -> Make:
     def build(dims: Dims) -> Attention:
-        return Resolver().attention(Spec.parse(text), dims, causal=causal)
+        return Resolver().build(Spec.parse(text), dims, causal=causal)
 
     return build
 

@@ -33,7 +33,7 @@ def run(asked: TrainingCell):
     task = catalogue.build(asked.task.name, asked.task.options)
 
     def make(dims: Dims) -> Attention:
-        return Resolver().attention(asked.variant, dims, causal=asked.causal)
+        return Resolver().build(asked.variant, dims, causal=asked.causal)
 
     return training.measure(asked, make, task)
 
@@ -48,7 +48,7 @@ def network(
 
     def make(layer: int) -> Attention:
         dims = Dims(heads=2, head_dim=8, max_len=32, seed=layer)
-        return Resolver().attention(Spec.parse(variant), dims, causal=False)
+        return Resolver().build(Spec.parse(variant), dims, causal=False)
 
     return Network(design, make).double()
 

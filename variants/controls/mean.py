@@ -67,9 +67,7 @@ class Mean(Attention):
         key_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B H R M"]:
         """The same weight for every kept key."""
-        keys = torch.arange(k.shape[2], device=rows.device)
-        keep = self.pattern.keep(rows[:, None], keys[None, :], k.shape[2]).to(q.device)
-        allowed = keep if key_mask is None else keep & key_mask[:, None, None, :]
+        allowed = self.kept(q, k, rows=rows, key_mask=key_mask)
         uniform = allowed.to(q.dtype) / allowed.sum(-1, keepdim=True).clamp(min=1)
         return uniform.expand(*q.shape[:3], k.shape[2])
 

@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from variants.interface import Attention, Dims, Request
+from variants.interface import Attention, Cost, Dims, Request, Variant
+from variants.mixer import SequenceMixer
+from variants.pattern import Pattern
 
 HEADS = 2
 HEAD_DIM = 4
@@ -78,14 +80,14 @@ class Inputs:
 class Case:
     """One variant at one of its trials, causal or not."""
 
-    cls: type[Attention]
+    cls: type[Variant]
     trial: Mapping[str, int | float | str | bool]
     causal: bool
 
     def build(self, *, seed: int = 0) -> Attention:
         """The variant, in float64."""
         dims = Dims(heads=HEADS, head_dim=HEAD_DIM, max_len=MAX_LEN, seed=seed)
-        return self.cls(dims, causal=self.causal, **self.trial).double().eval()  # pyright: ignore[reportArgumentType]
+        return lift(self.cls(dims, causal=self.causal, **self.trial)).double().eval()  # pyright: ignore[reportArgumentType]
 
     def masks(self) -> tuple[bool, ...]:
         """Whether to ask without a key mask and with one."""
@@ -98,6 +100,56 @@ class Case:
         if not self.cls.caps.cross or self.causal:
             return both
         return (*both, (other, LENGTH), (LENGTH, other))
+
+
+class Lifted(Attention):
+    """A SequenceMixer seen as an attention: x is v with its heads side by side; q and k play no part."""
+
+    def __init__(self, mixer: SequenceMixer) -> None:
+        """Take its capabilities over."""
+        self.caps = mixer.caps  # pyright: ignore[reportAttributeAccessIssue] - of the class elsewhere
+        super().__init__(mixer.dims, causal=mixer.causal)
+        self.mixer = mixer
+
+    @property
+    def pattern(self) -> Pattern | None:
+        """The mixer's own."""
+        return self.mixer.pattern
+
+    def why_not(self, request: Request) -> list[str]:
+        """The mixer's own."""
+        return self.mixer.why_not(request)
+
+    def cost(self, request: Request) -> Cost:
+        """The mixer's own."""
+        return self.mixer.cost(request)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """Mix v; another number of queries is cross-attention to a context."""
+        self.refuse_unless_served(q, k, key_mask)
+        return self._split(self.mixer(_side_by_side(v), mask=key_mask))
+
+    def twin(
+        self, q: Tensor, k: Tensor, v: Tensor, *, rows: Tensor, key_mask: Tensor | None = None
+    ) -> Tensor:
+        """The twin of the mixer."""
+        del q, k
+        return self._split(self.mixer.twin(_side_by_side(v), mask=key_mask))[:, :, rows]
+
+    def _split(self, y: Tensor) -> Tensor:
+        return y.unflatten(-1, (self.dims.heads, -1)).transpose(1, 2)
+
+
+def _side_by_side(v: Float[Tensor, "B H M D"]) -> Float[Tensor, "B M E"]:
+    return v.transpose(1, 2).flatten(2)
+
+
+def lift(variant: Variant) -> Attention:
+    """The variant as something that takes q, k and v, so that one law serves both kinds."""
+    if isinstance(variant, SequenceMixer):
+        return Lifted(variant)
+    assert isinstance(variant, Attention), type(variant).__name__
+    return variant
 
 
 def draw(
@@ -147,33 +199,33 @@ def call(attention: Attention, x: Inputs) -> Tensor:
 
 
 def twin(attention: Attention, x: Inputs) -> Float[Tensor, "B H N D"]:
-    """What forward should return, from the dense weights.
+    """What forward should return.
 
     Raises:
-        Skipped: the variant has none.
+        Skipped: the variant has no twin.
     """
-    return dense(attention, x) @ x.v
+    rows = torch.arange(x.q.shape[2])
+    try:
+        return attention.twin(x.q, x.k, x.v, rows=rows, key_mask=x.key_mask)
+    except NotImplementedError as error:
+        raise Skipped(f"it has no dense twin: {error}") from error
 
 
-def dense(attention: Attention, x: Inputs) -> Float[Tensor, "B H N M"]:
-    """The dense weights of all rows.
-
-    Raises:
-        Skipped: the variant has none.
-    """
-    if not attention.caps.linear_in_v:
-        raise Skipped("it is not linear in v, so it has no weights")
-    if type(attention).weights is Attention.weights and attention.pattern is None:
-        raise Skipped("it declares neither pattern nor weights")
-    return attention.weights(x.q, x.k, rows=torch.arange(x.q.shape[2]), key_mask=x.key_mask)
+def kept(attention: Attention, x: Inputs) -> Bool[Tensor, "#B #H N M"] | None:
+    """The pairs that it keeps; None if it does not say."""
+    try:
+        return attention.kept(x.q, x.k, rows=torch.arange(x.q.shape[2]), key_mask=x.key_mask)
+    except NotImplementedError:
+        return None
 
 
 def without_keys(attention: Attention, x: Inputs) -> Bool[Tensor, "B H N"]:
-    """The queries whose keys are all masked; by the pattern where there is one."""
-    n, m = x.q.shape[2], x.k.shape[2]
-    keep = torch.ones(n, m, dtype=torch.bool) if attention.pattern is None else attention.pattern.dense(n, m)
-    if x.key_mask is not None:
-        keep = keep & x.key_mask[:, None, None, :]
+    """The queries whose keys are all masked; by what it keeps where it says so."""
+    keep = kept(attention, x)
+    if keep is None:
+        keep = torch.ones(1, 1, x.q.shape[2], x.k.shape[2], dtype=torch.bool)
+        if x.key_mask is not None:
+            keep = keep & x.key_mask[:, None, None, :]
     return ~keep.any(-1).expand(x.q.shape[:3])
 
 

@@ -3,9 +3,12 @@
 import torch
 
 from variants.laws.case import (
+    HEAD_DIM,
+    HEADS,
     Broken,
     Case,
     Inputs,
+    Lifted,
     Skipped,
     call,
     draw,
@@ -14,7 +17,7 @@ from variants.laws.case import (
     same,
     without_keys,
 )
-from variants.mixer import MultiHead
+from variants.mixer import as_mixer
 
 _HUGE = 1e30
 
@@ -89,12 +92,13 @@ def no_key_left(case: Case) -> None:
 
 
 def mixer(case: Case) -> None:
-    """MultiHead around it gives 0 at padded rows, and padding changes nothing at the others."""
+    """The layer around it gives 0 at padded rows, and padding changes nothing at the others."""
     _needs_masks(case)
     attention = case.build()
-    layer = MultiHead(attention, generator=torch.Generator().manual_seed(4)).double().eval()
+    variant = attention.mixer if isinstance(attention, Lifted) else attention
+    layer = as_mixer(variant, generator=torch.Generator().manual_seed(4)).double().eval()
     generator = torch.Generator().manual_seed(5)
-    x = torch.randn(2, 50, layer.q.in_features, generator=generator, dtype=torch.float64)
+    x = torch.randn(2, 50, HEADS * HEAD_DIM, generator=generator, dtype=torch.float64)
     mask = torch.arange(50) < torch.tensor([[50], [31]])
     must_serve(attention, draw(50, masked=True))
     out = layer(x, mask=mask)

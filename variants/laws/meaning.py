@@ -12,9 +12,10 @@ from variants.laws.case import (
     Inputs,
     Skipped,
     call,
-    dense,
     draw,
     gradients,
+    kept,
+    lift,
     same,
     twin,
     without_keys,
@@ -26,17 +27,17 @@ _ODD = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 31, 32, 33, 63, 64, 65, 79, 80, 81, 
 
 
 def dense_twin(case: Case) -> None:
-    """Compare forward with weights @ v, at several sizes, with and without a mask; and rows of weights."""
+    """Compare forward with the twin, at several sizes, with and without a mask; and rows of the twin."""
     attention = case.build()
     for masked in case.masks():
         for queries, keys in case.sizes():
             x = draw(queries, keys, masked=masked)
-            weights = dense(attention, x)
+            whole = twin(attention, x)
             where = f"{queries} queries, {keys} keys{', key mask' if masked else ''}"
-            same(call(attention, x), weights @ x.v, f"forward against weights @ v, {where}")
+            same(call(attention, x), whole, f"forward against its twin, {where}")
             some = torch.arange(0, queries, 5)
-            rows = attention.weights(x.q[:, :, some], x.k, rows=some, key_mask=x.key_mask)
-            same(rows, weights[:, :, some], f"weights of every fifth row against weights of all, {where}")
+            rows = attention.twin(x.q, x.k, x.v, rows=some, key_mask=x.key_mask)
+            same(rows, whole[:, :, some], f"every fifth row of the twin against all, {where}")
 
 
 def exact_limit(case: Case) -> None:
@@ -44,11 +45,13 @@ def exact_limit(case: Case) -> None:
     if not case.cls.caps.exact_when:
         raise Skipped("it never equals softmax attention, and does not claim to")
     for n in (1, 5, 33, 97):
-        limit = case.cls.exact_limit(Dims(HEADS, HEAD_DIM, n), causal=case.causal).double().eval()
+        limit = lift(case.cls.exact_limit(Dims(HEADS, HEAD_DIM, n), causal=case.causal)).double().eval()
         for masked in (False, True) if case.cls.caps.key_mask == "exact" else (False,):
             x = draw(n, masked=masked)
             keep = Full(case.causal).dense(n, n)
-            softmax = masked_softmax(x.q, x.k, keep, x.key_mask) @ x.v
+            if x.key_mask is not None:
+                keep = keep & x.key_mask[:, None, None, :]
+            softmax = masked_softmax(x.q, x.k, keep) @ x.v
             same(call(limit, x), softmax, f"the exact limit at {n} positions")
 
 
@@ -61,10 +64,8 @@ def read_out(case: Case) -> None:
         x = draw(masked=masked)
         matrix = _effective(attention, x)
         same(call(attention, x), matrix @ x.v, "forward against its effective matrix: not linear in v")
-        if attention.pattern is not None:
-            keep = attention.pattern.dense(*matrix.shape[-2:])
-            if x.key_mask is not None:
-                keep = keep & x.key_mask[:, None, None, :]
+        keep = kept(attention, x)
+        if keep is not None:
             _compare_support(matrix, keep.expand_as(matrix))
         if case.cls.caps.row_stochastic:
             if float(matrix.min()) < -1e-12:

@@ -8,7 +8,6 @@ go by chunks instead of by positions.
 
 from typing import ClassVar
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,9 +59,7 @@ class Linear(Attention):
     ) -> Float[Tensor, "B H R M"]:
         """phi(q) phi(k)^T over the kept keys, divided by its row sums."""
         products = (F.elu(q) + 1.0) @ (F.elu(k) + 1.0).transpose(-1, -2)
-        keys = torch.arange(k.shape[2], device=rows.device)
-        keep = self.pattern.keep(rows[:, None], keys[None, :], k.shape[2]).to(q.device)
-        allowed = keep if key_mask is None else keep & key_mask[:, None, None, :]
+        allowed = self.kept(q, k, rows=rows, key_mask=key_mask)
         products = products.masked_fill(~allowed, 0.0)
         return products / products.sum(-1, keepdim=True).clamp(min=SMALLEST)
 
