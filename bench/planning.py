@@ -14,7 +14,7 @@ from bench.matrix import Matrix
 from bench.sources import digest, module_file
 from lra_tasks import catalogue as tasks
 from lra_tasks.interface import Task
-from results.cell import Cell, ComparisonCell, TrainingCell
+from results.cell import Cell, ComparisonCell, Device, TrainingCell
 from results.run import Plan, TaskCard, VariantCard
 from results.spec import Scalar, Spec
 from variants import VARIANTS
@@ -54,7 +54,7 @@ class Resolver:
 
     def __init__(self, outside: Iterable[Outside] = ()) -> None:
         self.outside = {entry.spec.name: entry.reference for entry in outside}
-        self._refusals: dict[tuple[Spec, bool], tuple[str, ...]] = {}
+        self._refusals: dict[tuple[Spec, bool, Device], tuple[str, ...]] = {}
         for name in self.outside:
             if name in variants.names():
                 raise ValueError(
@@ -88,29 +88,30 @@ class Resolver:
         """
         return variants.build(self.variant(spec), dims, causal=causal, options=spec.options)
 
-    def refusal(self, spec: Spec, *, causal: bool) -> tuple[str, ...]:
-        """Why the variant cannot be built like this; empty if it can, or if only running its code tells.
+    def refusal(self, spec: Spec, *, causal: bool, device: Device) -> tuple[str, ...]:
+        """Why the variant cannot run like this; empty if it can, or if only running its code tells.
 
         A variant from outside is not built here, where no limit holds: only its options are bound.
 
         Raises:
             ValueError: an unknown option, or a value that it does not take.
         """
-        key = (spec, causal)
+        key = (spec, causal, device)
         if key not in self._refusals:
-            self._refusals[key] = self._try(spec, causal=causal)
+            self._refusals[key] = self._try(spec, causal=causal, device=device)
         return self._refusals[key]
 
-    def _try(self, spec: Spec, *, causal: bool) -> tuple[str, ...]:
+    def _try(self, spec: Spec, *, causal: bool, device: Device) -> tuple[str, ...]:
         cls = self.variant(spec)
         if self.origin(spec) != BUILT_IN:
             variants.check_options(cls, spec.options)
             return ()
         try:
-            variants.build(cls, SMALL, causal=causal, options=spec.options)
+            built = variants.build(cls, SMALL, causal=causal, options=spec.options)
         except Unsupported as answer:
             return tuple(answer.reasons)
-        return ()
+        missing = built.unavailable(device)
+        return () if missing is None else (missing,)
 
     def task(self, spec: Spec) -> Task:
         """The task that a spec names, without its data.
@@ -164,7 +165,7 @@ def unsupported(cell: Cell, resolver: Resolver) -> list[str]:
         ValueError: an option or a value that the variant does not take.
     """
     for spec in specs(cell):
-        reasons = resolver.refusal(spec, causal=cell.causal)
+        reasons = resolver.refusal(spec, causal=cell.causal, device=cell.device)
         if reasons:
             return list(reasons)
         cls = resolver.variant(spec)

@@ -16,7 +16,8 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from variants import VARIANTS
-from variants.interface import Caps, Dims, Variant
+from variants.backends import Backed
+from variants.interface import Attention, Caps, Dims, Variant
 
 GROUP = "attnbench.variants"
 
@@ -66,13 +67,19 @@ def load(where: str) -> type[Variant]:
 def options(cls: type[Variant]) -> dict[str, inspect.Parameter]:
     """The options that a variant takes beside dims and causal, with their defaults.
 
+    Where there is a choice of backends, `backend` is one of them.
+
     Raises:
         ValueError: its constructor takes **options, which cannot be checked.
     """
     parameters = inspect.signature(cls.__init__).parameters.values()
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
         raise ValueError(f"{cls.__name__} takes any keyword; its options must be named to be checked")
-    return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "causal"}
+    found = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "causal"}
+    if len(cls.caps.backends) > 1:
+        keyword, first = inspect.Parameter.KEYWORD_ONLY, cls.caps.backends[0]
+        found["backend"] = inspect.Parameter("backend", keyword, default=first)
+    return found
 
 
 def check_options(cls: type[Variant], given: Mapping[str, object]) -> None:
@@ -86,6 +93,10 @@ def check_options(cls: type[Variant], given: Mapping[str, object]) -> None:
     for name, value in given.items():
         if name not in known:
             raise ValueError(f'{cls.__name__} has no option "{name}"{_nearest(name, known)}')
+        if name == "backend" and value not in cls.caps.backends:
+            raise ValueError(
+                f'{cls.__name__} has no backend "{value}"{_nearest(str(value), cls.caps.backends)}'
+            )
         expected = hints.get(name, Any)
         if not _fits(value, expected):
             raise ValueError(f"{cls.__name__}: {name} must be {_words(expected)}, not {value!r}")
@@ -102,7 +113,13 @@ def build(cls: type[Variant], dims: Dims, *, causal: bool, options: Mapping[str,
         Unsupported: causal is asked of a variant that has no causal form.
     """
     check_options(cls, options)
-    return cls(dims, causal=causal, **options)
+    own = {name: value for name, value in options.items() if name != "backend"}
+    variant = cls(dims, causal=causal, **own)  # pyright: ignore[reportArgumentType] - just checked
+    backend = options.get("backend", cls.caps.backends[0])
+    if backend == cls.caps.backends[0]:
+        return variant
+    assert isinstance(variant, Attention), cls.__name__
+    return Backed(variant, str(backend))
 
 
 def _plugins() -> dict[str, EntryPoint]:

@@ -86,11 +86,21 @@ def run_contract(cls: type[Variant], laws: Collection[str] | None = None) -> lis
     findings = [_excuse(cls, finding) for finding in findings]
     findings += _stale(cls, findings, chosen)
     if laws is None and all(finding.status == "skipped" for finding in findings):
-        reason = findings[0].message if findings else "it has no trials"
-        findings.append(
-            Finding(PROVED, {}, causal=False, status="broken", message=f"every law was skipped: {reason}")
-        )
+        missing = unavailable(cls)
+        reason = missing or (findings[0].message if findings else "it has no trials")
+        status: Status = "skipped" if missing else "broken"
+        message = f"every law was skipped: {reason}"
+        findings.append(Finding(PROVED, {}, causal=False, status=status, message=message))
     return findings
+
+
+def unavailable(cls: type[Variant]) -> str | None:
+    """Why nothing of a variant can be proved on this machine's CPU; None if it can, or cannot be built."""
+    trial = cls.trials[0] if cls.trials else {}
+    try:
+        return Case(cls, trial, causal=False).build().unavailable("cpu")
+    except Exception:  # noqa: BLE001 - the laws have named it
+        return None
 
 
 def _ask(name: str, case: Case) -> Finding:

@@ -79,9 +79,17 @@ class Variant(nn.Module):
         """
         raise NotImplementedError(f"{cls.__name__} has no exact limit")
 
+    def unavailable(self, device: str) -> str | None:
+        """Why nothing of it can run on this device of this machine; None if it can."""
+        del device
+        return None
+
     def why_not(self, request: Request) -> list[str]:
         """The reasons why this request cannot be served; empty if it can."""
         name, reasons = type(self).__name__, list[str]()
+        missing = self.unavailable(request.device)
+        if missing is not None:
+            reasons.append(missing)
         if request.heads != self.dims.heads:
             reasons.append(f"{name} was built for {self.dims.heads} heads, not {request.heads}")
         if request.head_dim != self.dims.head_dim:

@@ -115,7 +115,9 @@ class Caps:
         row_stochastic: whether the weights of a query that has a key are >= 0 and sum to 1.
         linear_in_v: whether out = weights(q, k) v.
         exact_when: where it equals softmax attention, in words; empty if nowhere. See `exact_limit`.
-        backends: named implementations that `backend=` could choose.
+        backends: named implementations that the option `backend` chooses from, the default first. Beside
+            the variant's own, "torch", those of variants.backends: they serve what is the softmax over
+            a static pattern.
     """
 
     family: Family

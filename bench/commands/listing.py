@@ -1,11 +1,15 @@
 """Variants, tasks and the cells of a plan, as rows."""
 
+import torch
+
 from bench.commands.rows import Row
 from bench.planning import Resolver, specs, unsupported, variant_card
 from lra_tasks import TASKS
 from results.cell import TrainingCell
 from results.run import Plan
 from results.spec import Spec
+from variants.backends import BACKENDS
+from variants.interface import Variant
 
 
 def variants() -> list[Row]:
@@ -21,6 +25,7 @@ def variants() -> list[Row]:
             "key mask": card.key_mask,
             "order": card.order,
             "backends": ", ".join(resolver.variant(Spec(name=card.label)).caps.backends),
+            "unavailable here": _unavailable(resolver.variant(Spec(name=card.label))),
             "options": ", ".join(f"{name}={value!r}" for name, value in card.options.items()),
             "origin": card.origin,
             "paper": card.paper,
@@ -62,6 +67,13 @@ def plan_rows(plan: Plan, resolver: Resolver) -> list[Row]:
             }
         )
     return rows
+
+
+def _unavailable(cls: type[Variant]) -> str:
+    """The backends that cannot run on any device of this machine, with the reason."""
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    missing = {name: BACKENDS[name].why_unavailable(here) for name in cls.caps.backends if name in BACKENDS}
+    return "; ".join(f"{name}: {reason}" for name, reason in missing.items() if reason is not None)
 
 
 def _yes(value: bool) -> str:

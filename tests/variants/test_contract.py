@@ -6,17 +6,19 @@ from typing import ClassVar
 import jaxtyping
 import pytest
 
+from tests.variants.mixer_specimens import MIXER_FAULTS, HonestMixer
 from tests.variants.specimens import ALONE, FAULTS, Honest, Raises, ReturnsNothing, Undeclared
 from variants import VARIANTS
-from variants.contract import LAWS, Finding, run_contract
+from variants.contract import LAWS, PROVED, Finding, run_contract, unavailable
+from variants.full.flex import Flex
 from variants.full.softmax import Softmax
-from variants.interface import Attention, Cost, Request
+from variants.interface import Cost, Request, Variant
 
 RANDOM = "global random state"
 
 
 @cache
-def contract(cls: type[Attention]) -> list[Finding]:
+def contract(cls: type[Variant]) -> list[Finding]:
     # The type checker of these tests draws from Python's random numbers, to choose which item of a list
     # to look at, so the law on those is asked with the checks off.
     findings = [f for f in run_contract(cls) if f.law != RANDOM]
@@ -27,7 +29,7 @@ def contract(cls: type[Attention]) -> list[Finding]:
         jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def broken(cls: type[Attention]) -> dict[str, str]:
+def broken(cls: type[Variant]) -> dict[str, str]:
     return {f.law: f.message for f in contract(cls) if f.status == "broken"}
 
 
@@ -43,6 +45,9 @@ def test_variant_keeps_law(name: str, law: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variant_proves_more_than_it_skips(name: str) -> None:
     findings = contract(VARIANTS[name])
+    if unavailable(VARIANTS[name]) is not None:
+        assert {f.status for f in findings} == {"skipped"}
+        return
     assert not [f for f in findings if f.law not in LAWS]
     held = sum(f.status == "held" for f in findings)
     assert held > 2 * sum(f.status == "skipped" for f in findings)
@@ -60,17 +65,23 @@ def test_law_can_be_broken(law: str) -> None:
 
 
 @pytest.mark.parametrize("cls", FAULTS)
-def test_fault_is_named(cls: type[Attention]) -> None:
+def test_fault_is_named(cls: type[Variant]) -> None:
     assert FAULTS[cls] in broken(cls)
 
 
 @pytest.mark.parametrize("cls", ALONE)
-def test_narrow_fault_is_named_by_its_law_alone(cls: type[Attention]) -> None:
+def test_narrow_fault_is_named_by_its_law_alone(cls: type[Variant]) -> None:
     assert set(broken(cls)) == {FAULTS[cls]}
 
 
-def test_honest_specimen_keeps_every_law() -> None:
-    assert not broken(Honest)
+@pytest.mark.parametrize("cls", [Honest, HonestMixer])
+def test_honest_specimen_keeps_every_law(cls: type[Variant]) -> None:
+    assert not broken(cls)
+
+
+@pytest.mark.parametrize("cls", MIXER_FAULTS)
+def test_fault_of_a_sequence_mixer_is_named(cls: type[Variant]) -> None:
+    assert MIXER_FAULTS[cls] in broken(cls)
 
 
 def test_variant_without_pattern_and_weights_is_held_to_the_other_laws() -> None:
@@ -79,6 +90,12 @@ def test_variant_without_pattern_and_weights_is_held_to_the_other_laws() -> None
     skipped = {f.law for f in findings if f.status == "skipped" and not f.causal}
     assert skipped == {"dense twin", "exact limit", "causality", "pairs"}
     assert {f.law for f in findings if f.status == "held"} >= {"gradients", "read-out", "reach", "padding"}
+
+
+def test_variant_that_cannot_run_here_is_skipped_with_the_reason() -> None:
+    proved = [f for f in contract(Flex) if f.law == PROVED]
+    assert [f.status for f in proved] == ["skipped"]
+    assert "CUDA" in proved[0].message
 
 
 def test_exception_is_named() -> None:

@@ -63,6 +63,7 @@ class BlockLocal(Attention):
         cross=False,
         key_mask="exact",
         exact_when="block >= N",
+        backends=("torch", "flex"),
     )
     trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
         {"block": 4},

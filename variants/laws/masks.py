@@ -8,7 +8,6 @@ from variants.laws.case import (
     Broken,
     Case,
     Inputs,
-    Lifted,
     Skipped,
     call,
     draw,
@@ -17,6 +16,7 @@ from variants.laws.case import (
     same,
     without_keys,
 )
+from variants.laws.lifted import Lifted
 from variants.mixer import as_mixer
 
 _HUGE = 1e30

@@ -15,11 +15,11 @@ from variants.laws.case import (
     draw,
     gradients,
     kept,
-    lift,
     same,
     twin,
     without_keys,
 )
+from variants.laws.lifted import lift
 from variants.pattern import Full
 
 # Around 1, around small blocks, around the chunks of the executors.

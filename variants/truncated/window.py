@@ -60,6 +60,7 @@ class Window(Attention):
         cross=False,
         key_mask="exact",
         exact_when="left and right >= N - 1",
+        backends=("torch", "flex", "xformers"),
     )
     trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
         {"left": 3, "right": 2},

@@ -1,0 +1,98 @@
+"""Backends that run on CUDA only, held on a CPU against the pattern that they are built from."""
+
+import inspect
+import warnings
+
+import pytest
+import torch
+
+from variants.backends import BACKENDS, Backed
+from variants.blocked.block_local import BlockLocal, NearBlocks
+from variants.catalogue import build, check_options, options
+from variants.full.flex import Flex
+from variants.full.softmax import Softmax
+from variants.interface import Dims, Request, Unsupported
+from variants.kernels.flex import TILE, block_mask, flex, tiles
+from variants.kernels.memory_efficient import bias
+from variants.pattern import Full, Pattern
+from variants.truncated.window import Near, Window
+
+DIMS = Dims(heads=2, head_dim=16, max_len=512)
+PATTERNS = (Full(), Full(causal=True), Near(5, 3), Near(40, 0), NearBlocks(24, 1, 0, False))
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_flex_computes_the_pattern(pattern: Pattern, masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The kernel is traced, and the type checks of these tests cannot be.
+    monkeypatch.setattr(type(pattern), "keep", inspect.unwrap(type(pattern).keep))
+    q, k, v = (normal(2, 2, 300, 16, seed=s) for s in range(3))
+    mask = torch.arange(300)[None, :] < torch.tensor([[300], [7]]) if masked else None
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # that it is not compiled here
+        found = flex(q, k, v, pattern=pattern, key_mask=mask)
+    keep = pattern.dense(300, 300) if mask is None else pattern.dense(300, 300) & mask[:, None, None]
+    scores = (q @ k.transpose(-1, -2) / 4).masked_fill(~keep, -torch.inf)
+    expected = scores.softmax(-1).nan_to_num() @ v
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_tiles_are_those_with_a_kept_pair(pattern: Pattern) -> None:
+    n = 3 * TILE
+    seen = pattern.dense(n, n).unflatten(0, (3, TILE)).unflatten(2, (3, TILE)).any(3).any(1)
+    assert tiles(pattern, n, n) == int(seen.sum()) * TILE * TILE
+
+
+def test_a_block_mask_is_built_once() -> None:
+    assert block_mask(Near(5, 3), 256, 256, "cpu") is block_mask(Near(5, 3), 256, 256, "cpu")
+
+
+@pytest.mark.parametrize("pattern", [Full(causal=True), Near(5, 3), Near(2, 0), Near(0, 4)], ids=str)
+def test_biases_of_xformers_keep_what_the_pattern_keeps(pattern: Pattern) -> None:
+    pytest.importorskip("xformers", reason="xformers is built for Linux on x86_64 alone")
+    kept = bias(pattern).materialize((12, 12)) == 0
+    assert kept.equal(pattern.dense(12, 12))
+
+
+def test_xformers_has_no_bias_for_any_pattern() -> None:
+    pytest.importorskip("xformers", reason="xformers is built for Linux on x86_64 alone")
+    assert bias(Full()) is None
+    with pytest.raises(ValueError, match="no bias that keeps what NearBlocks"):
+        bias(NearBlocks(4, 0, 0, False))
+
+
+def test_backend_is_an_option_where_there_is_a_choice() -> None:
+    assert options(Window)["backend"].default == "torch"
+    assert "backend" not in options(Softmax)
+    with pytest.raises(ValueError, match='Window has no backend "flx"; did you mean flex'):
+        check_options(Window, {"backend": "flx"})
+    with pytest.raises(ValueError, match='BlockLocal has no backend "xformers"; known: torch, flex'):
+        check_options(BlockLocal, {"backend": "xformers"})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_cannot_run_here_is_refused(backend: str) -> None:
+    window = build(Window, DIMS, causal=False, options={"left": 4, "right": 4, "backend": backend})
+    assert isinstance(window, Backed)
+    assert window.pattern == Near(4, 4)
+    request = Request(batch=1, heads=2, queries=8, keys=8, head_dim=16, device="cpu")
+    assert any("CUDA" in reason for reason in window.why_not(request))
+    q = normal(1, 2, 8, 16)
+    with pytest.raises(Unsupported, match="CUDA"):
+        window(q, q, q)
+
+
+def test_its_own_backend_is_the_variant_itself() -> None:
+    assert type(build(Window, DIMS, causal=False, options={"backend": "torch"})) is Window
+
+
+def test_cost_of_flex_counts_tiles() -> None:
+    request = Request(batch=2, heads=2, queries=3 * TILE, keys=3 * TILE, head_dim=16)
+    cost = Flex(DIMS, causal=True).cost(request)
+    assert cost.pairs_executed == 4 * 6 * TILE * TILE
+    assert cost.pairs_useful == 4 * (3 * TILE) * (3 * TILE + 1) // 2
