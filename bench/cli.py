@@ -53,10 +53,14 @@ def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     results: Results = RESULTS,
     as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page of all variants.")] = False,
 ) -> None:
     """List variants, tasks, matrices, metrics or runs."""
     from bench.commands import arguments, printing, rows
 
+    if markdown:
+        print(arguments.page(kind.value), end="")
+        return
     found = rows.listing(kind.value, results)
     arguments.show(found, as_json, lambda: printing.table(found))
 

@@ -56,3 +56,16 @@ def show(document: object, as_json: bool, text: Callable[[], None]) -> None:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         text()
+
+
+def page(kind: str) -> str:
+    """The Markdown page of one list.
+
+    Raises:
+        ValueError: this list has none.
+    """
+    if kind != "variants":
+        raise ValueError(f"--markdown is for variants; there is no page of {kind}")
+    from bench.commands import capabilities
+
+    return capabilities.markdown()

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from variants.laws.case import LENGTH, Broken, Case, Inputs, Skipped, call, draw, same
+from variants.laws.case import LENGTH, Broken, Case, Inputs, Skipped, call, draw, kept, same
 
 
 def batch_independence(case: Case) -> None:
@@ -38,13 +38,16 @@ def reach(case: Case) -> None:
     attention = case.build()
     effect = _effects(case)
     far = torch.arange(LENGTH)[:, None] - torch.arange(LENGTH)
-    cost = attention.cost(draw(batch=1).request())
+    x = draw(batch=1)
+    cost = attention.cost(x.request())
+    # What chooses its keys by content need not choose the furthest ones of this input.
+    chooses = attention.pattern is None and kept(attention, x) is not None
     for name, declared, distance in (("reach", cost.reach, far), ("look_ahead", cost.look_ahead, -far)):
         furthest = max(int(distance[effect].max()), 0)
         limit = LENGTH - 1 if declared is None else min(declared, LENGTH - 1)
         if furthest > limit:
             raise Broken(f"{name} is declared as {declared}, but a key acts over {furthest} positions")
-        if furthest < limit:
+        if furthest < limit and not (chooses and declared is None):
             raise Broken(f"{name} is declared as {declared}, but no key acts over more than {furthest}")
     if attention.pattern is None:
         return
