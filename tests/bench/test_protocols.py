@@ -11,11 +11,17 @@ from results.cell import ComparisonCell, DType, MemoryCell, SpeedCell
 from results.spec import Spec
 from tests.bench.faulty import CutsGradient, GivesNan, IsWrong, WrongInTraining
 from variants import VARIANTS
-from variants.interface import Attention, Dims
+from variants.contract import unavailable
+from variants.interface import Attention, Dims, Unsupported, Variant
+from variants.mixer import SequenceMixer
+
+HERE = [name for name, cls in VARIANTS.items() if unavailable(cls) is None]
+CORES = [name for name in HERE if issubclass(VARIANTS[name], Attention)]
+MIXERS = [name for name in HERE if issubclass(VARIANTS[name], SequenceMixer)]
 
 
 def make(text: str, *, causal: bool = False) -> Make:
-    def build(dims: Dims) -> Attention:
+    def build(dims: Dims) -> Variant:
         return Resolver().build(Spec.parse(text), dims, causal=causal)
 
     return build
@@ -26,8 +32,9 @@ def speed_cell(variant: str, **fields: object) -> SpeedCell:
     return SpeedCell.model_validate(values)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("scope", ["core", "layer"])
+@pytest.mark.parametrize(
+    ("name", "scope"), [*((name, "core") for name in CORES), *((name, "layer") for name in HERE)]
+)
 @pytest.mark.parametrize("passes", ["fwd", "fwd_bwd"])
 def test_every_variant_is_timed(name: str, scope: str, passes: str):
     result = speed.measure(speed_cell(name, scope=scope, **{"pass": passes}), make(name))
@@ -35,6 +42,18 @@ def test_every_variant_is_timed(name: str, scope: str, passes: str):
     assert all(sample > 0 for sample in (*result.samples_s, result.first_call_s))
     assert result.gate is not None
     assert result.gate.relative_error < result.gate.tolerance
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_sequence_mixer_has_no_core(name: str):
+    with pytest.raises(Unsupported, match="no core"):
+        speed.measure(speed_cell(name), make(name))
+
+
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - set(HERE)))
+def test_what_cannot_run_here_is_not_timed(name: str):
+    with pytest.raises(Unsupported, match="CUDA"):
+        speed.measure(speed_cell(name), make(name))
 
 
 def test_timing_goes_on_until_the_seconds_are_full():
@@ -52,9 +71,10 @@ def test_the_kernels_that_ran_are_named():
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", HERE)
 def test_honest_kernels_pass_the_gate_in_every_type(name: str, dtype: DType):
-    gate = check(prepare(speed_cell(name, dtype=dtype, length=300), make(name), sets=1), dtype)
+    scope = "layer" if name in MIXERS else "core"
+    gate = check(prepare(speed_cell(name, dtype=dtype, length=300, scope=scope), make(name), sets=1), dtype)
     assert gate is not None
 
 
@@ -83,10 +103,11 @@ def test_a_wrong_function_has_no_memory_either():
         memory.measure(memory_cell("sdpa"), IsWrong)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [name for name in CORES if make(name)(Dims(2, 4, 8)).pattern is not None])
 def test_the_dense_twin_stays_on_the_device_of_its_inputs(name: str):
     dims = Dims(heads=2, head_dim=4, max_len=8)
     attention = make(name)(dims).to("meta")
+    assert isinstance(attention, Attention)
     q = torch.empty(1, 2, 8, 4, device="meta")
     rows = torch.arange(8, device="meta")
     assert attention.weights(q, q, rows=rows).device.type == "meta"
@@ -123,7 +144,7 @@ def test_fused_attention_takes_memory_linear_in_length():
     assert peaks[2] - peaks[1] == pytest.approx(2 * (peaks[1] - peaks[0]), rel=0.02)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CORES)
 def test_memory_of_both_passes(name: str):
     forward = memory.measure(memory_cell(name), make(name))
     both = memory.measure(memory_cell(name, **{"pass": "fwd_bwd"}), make(name))
