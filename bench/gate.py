@@ -58,17 +58,23 @@ def check(call: Call, dtype: DType) -> Gate | None:
     expected = _twin(call, taken, rows, cotangent)
     if expected is None:
         return None
+    error = _largest_error(results, expected, TOLERANCE[dtype])
+    return Gate(rows=len(rows), relative_error=error, tolerance=TOLERANCE[dtype])
+
+
+def _largest_error(results: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> float:
+    """The largest of the errors, none of which is above the tolerance."""
     error = 0.0
     for name, twin in expected.items():
         apart = _relative(results[name].double(), twin)
         # Written so that an error that is no number does not pass.
-        if not apart <= TOLERANCE[dtype]:
+        if not apart <= tolerance:
             raise Wrong(
                 f"{name} differs from that of the variant's dense twin by {apart:.2g} of its norm "
-                f"(at most {TOLERANCE[dtype]:.0e} is rounding)"
+                f"(at most {tolerance:.0e} is rounding)"
             )
         error = max(error, apart)
-    return Gate(rows=len(rows), relative_error=error, tolerance=TOLERANCE[dtype])
+    return error
 
 
 def _taken(call: Call) -> tuple[Tensor, ...]:

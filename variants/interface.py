@@ -206,10 +206,10 @@ class Attention(Variant):
 
 
 def masked_softmax(
-    q: Float[Tensor, "B H R D"],
-    k: Float[Tensor, "B H M D"],
+    q: Float[Tensor, "*batch R D"],
+    k: Float[Tensor, "*batch M D"],
     keep: Bool[Tensor, "*#pairs"],
-) -> Float[Tensor, "B H R M"]:
+) -> Float[Tensor, "*batch R M"]:
     """Softmax over the kept keys, of all or of each B and H; a row that keeps none is 0, not NaN."""
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     scores = scores.masked_fill(~keep, -torch.inf)

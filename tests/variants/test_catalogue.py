@@ -111,7 +111,7 @@ def test_load_answers_mistakes(
 
 
 def test_options_leave_out_dims_and_causal() -> None:
-    assert list(options(Window)) == ["left", "right"]
+    assert list(options(Window)) == ["left", "right", "backend"]
     assert options(Window)["left"].default == 128
     assert not options(Softmax)
 

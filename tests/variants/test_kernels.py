@@ -6,7 +6,8 @@ from variants.catalogue import build, find
 from variants.interface import Dims
 from variants.kernels.fused import fold_key_mask
 from variants.kernels.linear import kernelized_attention
-from variants.kernels.windows import Tiling, tile, window_attention
+from variants.kernels.tiling import Tiling, tile
+from variants.kernels.windows import window_attention
 from variants.truncated.window import Near
 
 N = 4096
@@ -14,6 +15,11 @@ LINEAR = {
     "window": {"left": 16, "right": 16},
     "longformer": {"window": 16, "global_positions": 2},
     "block_local": {"block": 32, "back": 1, "forward": 1},
+    "dilated_window": {"window": 16, "dilation": 2},
+    "chunked": {"chunk": 16, "left_chunks": 1, "right": 4},
+    "bigbird": {"block": 16},
+    "shifted_window": {"columns": 64, "window": 8, "shift": 4},
+    "hierarchical": {"block": 16},
     "linear": {},
     "linformer": {"rank": 16},
     "mean": {},

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
-from variants.kernels.windows import Tiling, tile, window_attention, window_cost, window_pairs
+from variants.kernels.tiling import Tiling, tile
+from variants.kernels.windows import window_attention, window_cost, window_pairs
 from variants.pattern import Full, Pattern
 
 

@@ -7,6 +7,8 @@ Causal attention goes by chunks: what lies before a chunk is one state S, carrie
 lies inside is a masked product of c x c. A state is kept per chunk, never one per position.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -54,9 +56,9 @@ def _causal_sums(
     """The sum over j <= i of (phi(q_i) . phi(k_j)) v_j."""
     n = v.shape[2]
     count, chunk = chunks(n, phi_q.shape[-1])
-    phi_q, phi_k, v = (
-        F.pad(x, (0, 0, 0, count * chunk - n)).unflatten(2, (count, chunk)) for x in (phi_q, phi_k, v)
-    )
+    if count * chunk > n:
+        phi_q, phi_k, v = (F.pad(x, (0, 0, 0, count * chunk - n)) for x in (phi_q, phi_k, v))
+    phi_q, phi_k, v = (x.unflatten(2, (count, chunk)) for x in (phi_q, phi_k, v))
     inside = (phi_q @ phi_k.transpose(-1, -2)).tril() @ v
     if count > 1:
         own = phi_k[:, :, :-1].transpose(-1, -2) @ v[:, :, :-1]
@@ -74,10 +76,16 @@ def chunks(n: int, features: int) -> tuple[int, int]:
     return -(-n // chunk), chunk
 
 
-def kernelized_cost(request: Request, *, features: int, causal: bool) -> Cost:
+def kernelized_cost(request: Request, *, features: int, causal: bool, maps_keep: bool = False) -> Cost:
     """The cost of `kernelized_attention`; `bytes_saved` counts the features among what is kept.
 
     Pairs are covered by sums and not computed one by one, so all of them count as useful and none as waste.
+
+    Args:
+        request: what it is the cost of.
+        features: to a query or key.
+        causal: whether sums go over j <= i only.
+        maps_keep: the feature map keeps its result, which is kept twice where chunks or a mask copy it.
     """
     lines = request.batch * request.heads
     width = request.head_dim + 1
@@ -88,9 +96,13 @@ def kernelized_cost(request: Request, *, features: int, causal: bool) -> Cost:
         inside = rows * chunk
         flops = 2 * inside * (features + width) + 4 * (count - 1) * chunk * features * width
         kept = rows * (2 * features + width) + inside + (count - 1) * features * width
+        padded = rows > request.queries
     else:
         flops = 2 * (request.queries + request.keys) * features * width
         kept = request.queries * features + request.keys * (features + width) + features * width
+        padded = False
+    if maps_keep:
+        kept += features * (padded * request.queries + (padded or request.key_mask) * request.keys)
     kept += request.queries * (width + 1)
     pairs = lines * Full(causal).pairs(request.queries, request.keys)
     return Cost(
@@ -102,4 +114,36 @@ def kernelized_cost(request: Request, *, features: int, causal: bool) -> Cost:
         state=request.heads * features * width if causal else None,
         reach=None,
         look_ahead=0 if causal else None,
+    )
+
+
+def kernelized_weights(
+    phi_q: Float[Tensor, "B H R P"], phi_k: Float[Tensor, "B H M P"], keep: Bool[Tensor, "#B #H R M"]
+) -> Float[Tensor, "B H R M"]:
+    """The dense matrix: phi(q) phi(k)^T over the kept keys, divided by its row sums; for dense twins."""
+    products = (phi_q @ phi_k.transpose(-1, -2)).masked_fill(~keep, 0.0)
+    return products / products.sum(-1, keepdim=True).clamp(min=SMALLEST)
+
+
+def with_maps(
+    cost: Cost, request: Request, *, width: int, learned: int = 0, kept: int = 0, parameters: int = 0
+) -> Cost:
+    """A kernelized cost, and that of feature maps that are products.
+
+    Args:
+        cost: of `kernelized_attention`.
+        request: what it is the cost of.
+        width: columns of the product that maps one query or key.
+        learned: 1 if the backward pass also computes gradients of the map, else 0.
+        kept: numbers kept for the backward pass besides.
+        parameters: learned numbers.
+    """
+    lines, positions = request.batch * request.heads, request.queries + request.keys
+    flops = 2 * lines * positions * request.head_dim * width
+    return replace(
+        cost,
+        flops_forward=cost.flops_forward + flops,
+        flops_backward=cost.flops_backward + (1 + learned) * flops,
+        bytes_saved=cost.bytes_saved + kept * max(request.dtype.itemsize, 4),
+        parameters=parameters,
     )

@@ -1,13 +1,16 @@
 """Windows without copies: softmax attention where every query sees a stretch of keys around it.
 
-Queries are cut into chunks of c. The keys that a chunk can see are one stretch of S = before + c + after,
-so all chunks together are one fused call: chunks as its batch axis, B * H as its head axis. The stretches
-overlap, and stay views of one padded copy of k and v. A mask (chunks, 1, c, S), shared by all B and H,
-says what each query of a chunk keeps. Nothing is N x N, and both passes are torch's own.
+Queries are cut into chunks of c. The keys that a chunk can see are one stretch of S = before + c + after, so
+chunks together are one fused call: chunks as its batch axis, B * H as its head axis. The stretches overlap,
+and stay views of one padded copy of k and v. Chunks whose stretch lies inside the sequence share one mask of
+c x S; the few others have their own. Nothing is N x N, and both passes are torch's own.
+
+Chunks go into calls slab by slab: the gradients of the keys of a call are S / c times as large as the keys,
+and those of a slab can be added up before they leave the cache.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,57 +19,12 @@ from torch.nn import functional as F
 
 from variants.interface import Request
 from variants.kernels.fused import FOLD, FusedCost, fold_key_mask, fused_cost
+from variants.kernels.merged import Columns, Part, Slopes, Whole, attend, attend_backward, merged
+from variants.kernels.tiling import Tiling
 from variants.pattern import Pattern
 
-# Chunks shorter than this spend their time on bookkeeping instead of matrix products.
-_SHORTEST = 64
-
-# The stretch S is a multiple of this where it can be: CUDA kernels copy masks of other widths.
-_ALIGN = 16
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a sequence is cut.
-
-    Attributes:
-        count: number of chunks.
-        chunk: queries in each, c.
-        before: keys seen before the first query of a chunk.
-        after: keys seen after its last.
-    """
-
-    count: int
-    chunk: int
-    before: int
-    after: int
-
-    @property
-    def stretch(self) -> int:
-        """Keys that a chunk sees, S."""
-        return self.before + self.chunk + self.after
-
-
-def tile(n: int, *, before: int, after: int, multiple: int = 1) -> Tiling:
-    """Choose the chunks for n positions that see `before` back and `after` forward.
-
-    Each query computes c + before + after scores to use about before + after of them, so waste asks for
-    short chunks; a matrix product asks for long ones. c = (before + after) / 4 computes 1.25 times what is
-    used, and no other ratio was faster by more than noise at 256 keys on a CPU. Where one chunk would see
-    nearly all keys anyway, all is one chunk.
-
-    Args:
-        n: length of the sequence.
-        before: positions that a query sees back.
-        after: positions that a query sees forward.
-        multiple: chunks start at multiples of this.
-    """
-    chunk = max((before + after) // 4, _SHORTEST)
-    chunk += -(chunk + before + after) % _ALIGN
-    chunk += -chunk % multiple
-    if n <= before + chunk + after:
-        return Tiling(count=1, chunk=n, before=0, after=0)
-    return Tiling(count=-(-n // chunk), chunk=chunk, before=before, after=after)
+# Chunks of all B and H that share a fused call: enough for any number of cores, few enough for a cache.
+_SLAB = 32
 
 
 def window_attention(
@@ -91,109 +49,162 @@ def window_attention(
         firsts: every query also sees this many first keys, once.
         key_mask: keys that exist.
     """
-    n, width = q.shape[2], q.shape[3]
+    width = q.shape[3]
     q, k, v = fold_key_mask(q, k, v, key_mask)
-    mask = _mask(n, pattern, tiling, firsts, q)
-    tail = tiling.count * tiling.chunk - n
-    queries = _pad(q, 0, tail).flatten(0, 1).unflatten(1, (tiling.count, tiling.chunk)).transpose(0, 1)
-    out = F.scaled_dot_product_attention(
-        queries,
-        _stretches(k, tiling, tail, firsts),
-        _stretches(v, tiling, tail, firsts),
-        attn_mask=mask,
-        scale=width**-0.5,
-    )
-    return out.transpose(0, 1).flatten(1, 2)[:, :n, :width].unflatten(0, q.shape[:2])
+    parts = list[Part]([Stretches(q.shape[2], pattern, tiling, firsts)])
+    if firsts:
+        parts.append(Columns(torch.arange(firsts, device=q.device)))
+    return merged(q, k, v, *parts, scale=width**-0.5)[..., :width]
 
 
-def _stretches(
-    x: Float[Tensor, "B H N D"], tiling: Tiling, tail: int, firsts: int
-) -> Float[Tensor, "chunks BH S D"]:
-    """The keys or values of each chunk: overlapping views, or copies behind `firsts` first ones."""
-    padded = _pad(x, tiling.before, tail + tiling.after).flatten(0, 1)
-    views = _Unfold.apply(padded, tiling.stretch, tiling.chunk)
-    assert isinstance(views, Tensor)
-    if not firsts:
-        return views
-    first = x[:, :, :firsts].flatten(0, 1)
-    return torch.cat((first.expand(tiling.count, *first.shape), views), 2)
+@dataclass(frozen=True)
+class Slab:
+    """Neighbouring chunks that go into one fused call.
 
-
-def _pad(x: Tensor, before: int, after: int) -> Tensor:
-    """Zeros before and after the sequence; x itself where there are none."""
-    return F.pad(x, (0, 0, before, after)) if before or after else x
-
-
-def _mask(
-    n: int, pattern: Pattern, tiling: Tiling, firsts: int, like: Tensor
-) -> Float[Tensor, "chunks 1 c S"]:
-    """0 where a query of a chunk keeps a key of its stretch, else -inf; `firsts` come first, only there.
-
-    Made as floats from the start, band and ends apart: torch would convert a boolean mask, which took a
-    fifth of the forward pass.
+    They are `count`, beginning with number `first`, with `rows` queries each. Chunks with their stretches
+    `inside` the sequence share a mask.
     """
-    c, before = tiling.chunk, tiling.before
-    slot = torch.arange(tiling.stretch, device=like.device)
-    row = torch.arange(c, device=like.device)
-    key = torch.arange(tiling.count, device=like.device)[:, None, None, None] * c - before + slot
-    band = _penalty(pattern.keep(before + row[:, None], slot, n), like)
-    mask = band + _penalty((key >= firsts) & (key < n), like)
-    # Queries that only fill up the last chunk see the zeros at their own position, lest they see nothing.
-    filling = row[c - (tiling.count * c - n) :]
-    mask[-1, 0, filling, before + filling] = 0.0
-    return F.pad(mask, (firsts, 0)) if firsts else mask
+
+    first: int
+    count: int
+    rows: int
+    inside: bool
 
 
-def _penalty(keep: Bool[Tensor, "..."], like: Tensor) -> Float[Tensor, "..."]:
-    """0 where True, else -inf."""
-    return torch.zeros(keep.shape, dtype=like.dtype, device=like.device).masked_fill_(~keep, -torch.inf)
+def slabs(n: int, tiling: Tiling, firsts: int) -> Iterable[Slab]:
+    """All chunks in order: those at the beginning, inside, at the end, and a shorter last one."""
+    chunk = tiling.chunk
+    whole, rest = divmod(n, chunk)
+    start = min(-(-(tiling.before + firsts) // chunk), whole)
+    stop = max((n - tiling.after) // chunk, start)
+    found = (
+        Slab(0, start, chunk, inside=False),
+        Slab(start, stop - start, chunk, inside=True),
+        Slab(stop, whole - stop, chunk, inside=False),
+        Slab(whole, min(rest, 1), rest, inside=False),
+    )
+    return [slab for slab in found if slab.count]
 
 
-class _Unfold(torch.autograd.Function):
-    """Stretches of T rows as overlapping views. Tensor.unfold, with a backward of a few large additions."""
+@dataclass(frozen=True)
+class Stretches(Part):
+    """The keys that the pattern keeps, but for the first ones. See `window_attention`."""
 
-    @staticmethod
-    def forward(ctx: Any, padded: Tensor, stretch: int, chunk: int) -> Tensor:
-        """(BH, T, D) to (chunks, BH, S, D)."""
-        ctx.chunk, ctx.rows = chunk, padded.shape[1]
-        return padded.unfold(1, stretch, chunk).permute(1, 0, 3, 2)
+    n: int
+    pattern: Pattern
+    tiling: Tiling
+    firsts: int = 0
 
-    @staticmethod
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor, None, None]:
-        """Add up the stretches, chunk-sized piece by piece: pieces of one number do not overlap."""
-        count, lines, stretch, width = grad.shape
-        total = grad.new_zeros(lines, ctx.rows, width)
-        for start in range(0, stretch, ctx.chunk):
-            piece = grad[:, :, start : start + ctx.chunk]
+    def arrange(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        """Queries, padded keys and values, and a mask for each of `slabs`."""
+        ends = (0, 0, self.tiling.before, self.tiling.after)
+        if any(ends):
+            k, v = F.pad(k, ends), F.pad(v, ends)
+        return q, k, v, *(self._mask(slab, q) for slab in slabs(self.n, self.tiling, self.firsts))
+
+    def attend(self, kept: Sequence[Tensor], scale: float) -> tuple[Tensor, Tensor]:
+        """A fused call for a few chunks at a time."""
+        q, k, v, *masks = kept
+        out, sums = torch.empty_like(q), list[Tensor]()
+        for slab, mask in self._calls(len(q), masks):
+            found, lse = attend(
+                self._rows(q, slab), self._unroll(k, slab), self._unroll(v, slab), mask, scale
+            )
+            self._rows(out, slab).copy_(found)
+            sums.append(lse.transpose(0, 1).flatten(1, 2))
+        return out, torch.cat(sums, 1)
+
+    def add_slopes(self, kept: Sequence[Tensor], whole: Whole, slopes: Slopes) -> None:
+        """Call by call."""
+        q, k, v, *masks = kept
+        for slab, mask in self._calls(len(q), masks):
+            its = whole.arranged(lambda x, slab=slab: self._rows(x, slab))
+            stretches = self._unroll(k, slab), self._unroll(v, slab)
+            of_q, *of_keys = attend_backward(self._rows(q, slab), *stretches, mask, its)
+            self._rows(slopes.q, slab).add_(of_q)
+            for slope, its_own in zip(slopes[1:], of_keys, strict=True):
+                self._roll(its_own, slab, slope)
+
+    def _calls(self, lines: int, masks: Iterable[Tensor]) -> Iterator[tuple[Slab, Tensor]]:
+        """The slabs, cut to what one call takes, each with its mask."""
+        most = max(_SLAB // lines, 1)
+        for slab, mask in zip(slabs(self.n, self.tiling, self.firsts), masks, strict=True):
+            for done in range(0, slab.count, most):
+                count = min(most, slab.count - done)
+                own = mask if slab.inside else mask[done : done + count]
+                yield replace(slab, first=slab.first + done, count=count), own
+
+    def _rows(self, x: Float[Tensor, "L N X"], slab: Slab) -> Float[Tensor, "count L rows X"]:
+        """A view of the queries of a slab."""
+        start = slab.first * self.tiling.chunk
+        rows = x[:, start : start + slab.count * slab.rows]
+        return rows.unflatten(1, (slab.count, slab.rows)).transpose(0, 1)
+
+    def _unroll(self, x: Float[Tensor, "L T D"], slab: Slab) -> Float[Tensor, "count L S D"]:
+        """A view of the stretches of a slab."""
+        start, chunk, stretch = self._place(slab)
+        span = x[:, start : start + (slab.count - 1) * chunk + stretch]
+        return span.unfold(1, stretch, chunk).permute(1, 0, 3, 2)
+
+    def _roll(self, grad: Float[Tensor, "count L S D"], slab: Slab, slope: Float[Tensor, "L N D"]) -> None:
+        """Add up overlapping stretches, chunk-sized piece by piece: pieces of one number do not overlap."""
+        start, chunk, stretch = self._place(slab)
+        start -= self.tiling.before
+        span = (slab.count - 1) * chunk + stretch
+        total = slope[:, start : start + span]
+        if not slab.inside:
+            total = slope.new_zeros(grad.shape[1], span, grad.shape[3])
+        for offset in range(0, stretch, chunk):
+            piece = grad[:, :, offset : offset + chunk]
             size = piece.shape[2]
-            there = total[:, start : start + (count - 1) * ctx.chunk + size].unfold(1, size, ctx.chunk)
+            there = total[:, offset : offset + (slab.count - 1) * chunk + size].unfold(1, size, chunk)
             there += piece.permute(1, 0, 3, 2)
-        return total, None, None
+        if not slab.inside:
+            first, last = max(start, 0), min(start + span, self.n)
+            slope[:, first:last] += total[:, first - start : last - start]
+
+    def _place(self, slab: Slab) -> tuple[int, int, int]:
+        """Where the first stretch begins in the padded keys, the step to the next, and its length."""
+        chunk = self.tiling.chunk
+        return slab.first * chunk, chunk, self.tiling.before + slab.rows + self.tiling.after
+
+    def _mask(self, slab: Slab, like: Tensor) -> Float[Tensor, "#count 1 rows S"]:
+        """0 where a query keeps a key, else -inf.
+
+        As floats from the start: torch would convert a boolean mask in every call.
+        """
+        start, chunk, stretch = self._place(slab)
+        slot = torch.arange(stretch, device=like.device)
+        row = self.tiling.before + torch.arange(slab.rows, device=like.device)
+        keep = self.pattern.keep(row[:, None], slot, self.n)[None, None]
+        if not slab.inside:
+            key = start - self.tiling.before + chunk * torch.arange(slab.count, device=like.device)
+            key = key[:, None, None, None] + slot
+            keep = keep & (key >= self.firsts) & (key < self.n)
+        return torch.zeros(keep.shape, dtype=like.dtype, device=like.device).masked_fill_(~keep, -torch.inf)
 
 
 def window_pairs(request: Request, tiling: Tiling, firsts: int = 0) -> int:
     """The pairs that `window_attention` computes, over all B and H."""
-    rows = request.batch * request.heads * tiling.count * tiling.chunk
-    return rows * (firsts + tiling.stretch)
+    n, whole = request.queries, request.queries // tiling.chunk * tiling.chunk
+    near = whole * tiling.stretch + (n - whole) * (n - whole + tiling.before + tiling.after)
+    return request.batch * request.heads * (near + n * firsts)
 
 
 def window_cost(request: Request, tiling: Tiling, firsts: int = 0) -> FusedCost:
     """The FLOPs of `window_attention`, and all the bytes that it keeps for the backward pass."""
-    size = request.dtype.itemsize
+    n, size = request.queries, request.dtype.itemsize
     width = request.head_dim + (FOLD if request.key_mask else 0)
     lines = request.batch * request.heads
-    length = tiling.count * tiling.chunk
-    cost = fused_cost(
-        pairs=window_pairs(request, tiling, firsts), rows=lines * length, width=width, itemsize=size
+    cost = fused_cost(pairs=window_pairs(request, tiling, firsts), rows=lines * n, width=width, itemsize=size)
+    ends = tiling.before + tiling.after
+    masks = sum(
+        (1 if slab.inside else slab.count) * slab.rows * (slab.rows + ends)
+        for slab in slabs(n, tiling, firsts)
     )
-    keys = length + tiling.before + tiling.after
-    kept = length * (firsts + tiling.stretch)
-    if request.key_mask or length != request.queries:
-        kept += lines * length * width
-    if firsts:
-        kept += 2 * lines * tiling.count * (firsts + tiling.stretch) * width
-    elif request.key_mask or keys != request.keys:
-        kept += 2 * lines * keys * width
+    kept = masks + 2 * lines * firsts * width
+    if request.key_mask or ends:
+        kept += 2 * lines * (n + ends) * width
+    if request.key_mask:
+        kept += lines * n * width
     return FusedCost(cost.flops_forward, cost.flops_backward, cost.bytes_result + kept * size)

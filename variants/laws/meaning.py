@@ -62,7 +62,7 @@ def read_out(case: Case) -> None:
     attention = case.build()
     for masked in case.masks():
         x = draw(masked=masked)
-        matrix = _effective(attention, x)
+        matrix = _effective(attention, x).detach()
         same(call(attention, x), matrix @ x.v, "forward against its effective matrix: not linear in v")
         keep = kept(attention, x)
         if keep is not None:

@@ -2,48 +2,27 @@
 
     out_i = sum_j A_ij v_j,  A = softmax of q_i . k_j / sqrt(D) over |j - i| <= window, i < G or j < G
 
-Beltagy et al. 2020, section 3.1, https://arxiv.org/abs/2004.05150. Deviations: global positions share
-the projections of the others and are the first G; `window` counts one side; causal keeps j <= i.
+Beltagy et al. 2020, section 3.1, https://arxiv.org/abs/2004.05150. With tied=False the rows i < G, and they
+alone, are softmax(Q_g q_i . K_g k_j / sqrt(D)) V_g v_j. Deviations: tied=True has no such projections; they
+act per head on what is already projected, D x D and the identity at first, where the paper's act on x; the
+global positions are the first G; `window` counts one side; causal keeps j <= i.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from variants.full.sdpa import Sdpa
-from variants.interface import Attention, Caps, Cost, Dims, Request
-from variants.kernels.windows import Tiling, tile, window_attention, window_cost, window_pairs
-from variants.pattern import Full, Pattern
+from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
+from variants.kernels.residues import NearOrGlobal
+from variants.kernels.tiling import Tiling, tile
+from variants.kernels.windows import window_attention, window_cost, window_pairs
+from variants.pattern import Pattern
 from variants.truncated.window import Near
-
-
-@dataclass(frozen=True)
-class NearOrGlobal(Pattern):
-    """A window, the first columns and the first rows."""
-
-    window: int
-    global_positions: int
-    causal: bool
-
-    def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
-        """|j - i| <= window or i or j global; and j <= i if causal."""
-        del n
-        kept = ((j - i).abs() <= self.window) | (i < self.global_positions) | (j < self.global_positions)
-        return kept & (j <= i) if self.causal else kept
-
-    def pairs(self, queries: int, keys: int) -> int:
-        """Global rows, then global columns of the other rows, then a window over what is left."""
-        rows, columns = min(self.global_positions, queries), min(self.global_positions, keys)
-        near = Near(self.window, 0 if self.causal else self.window)
-        return (
-            Full(self.causal).pairs(rows, keys)
-            + (queries - rows) * columns
-            + near.pairs(queries - rows, keys - columns)
-        )
 
 
 class Longformer(Attention):
@@ -68,7 +47,13 @@ class Longformer(Attention):
     )
 
     def __init__(
-        self, dims: Dims, *, causal: bool = False, window: int = 256, global_positions: int = 1
+        self,
+        dims: Dims,
+        *,
+        causal: bool = False,
+        window: int = 256,
+        global_positions: int = 1,
+        tied: bool = True,
     ) -> None:
         """See `window` keys on either side; the first `global_positions` see and are seen by all.
 
@@ -80,8 +65,13 @@ class Longformer(Attention):
             if value < 0:
                 raise ValueError(f"{name} must be at least 0, not {value}")
         self.shape = NearOrGlobal(window, global_positions, causal)
-        self.near = Near(window, 0 if causal else window)
+        self.near, self.remembered = Near(window, 0 if causal else window), (window, global_positions)
         self.dense = Sdpa(dims, causal=causal)
+        self.projections: nn.Parameter | None = None
+        if not tied and global_positions:
+            self.projections = nn.Parameter(torch.eye(dims.head_dim).repeat(3, dims.heads, 1, 1))
+            # With V_g, what a global row gives is no average of v any more.
+            self.caps = replace(self.caps, learned=True, linear_in_v=False)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def pattern(self) -> Pattern:
@@ -98,37 +88,53 @@ class Longformer(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Global rows by fused attention, the others chunk by chunk behind the global keys."""
         self.refuse_unless_served(q, k, key_mask)
-        firsts, seen = self._firsts(q.shape[2]), self._seen(q.shape[2])
+        firsts, seen, tiling = self._cut(q.shape[2])
         # The queries of global rows go along in their chunks, which costs less than cutting them out.
-        tiling = self._tiling(q.shape[2])
         out = window_attention(q, k, v, pattern=self.near, tiling=tiling, firsts=firsts, key_mask=key_mask)
         if not firsts:
             return out
-        mask = None if key_mask is None else key_mask[:, :seen]
-        rows = self.dense(q[:, :, :firsts], k[:, :, :seen], v[:, :, :seen], key_mask=mask)
+        q, k, v = q[:, :, :firsts], k[:, :, :seen], v[:, :, :seen]
+        if self.projections is not None:
+            q, k, v = (x @ own.transpose(-1, -2) for x, own in zip((q, k, v), self.projections, strict=True))
+        rows = self.dense(q, k, v, key_mask=None if key_mask is None else key_mask[:, :seen])
         return torch.cat((rows, out[:, :, firsts:]), 2)
+
+    def twin(
+        self, q: Tensor, k: Tensor, v: Tensor, *, rows: Tensor, key_mask: Tensor | None = None
+    ) -> Tensor:
+        """Masked softmax, of the projected q, k and v in global rows."""
+        keep = self.kept(q[:, :, rows], k, rows=rows, key_mask=key_mask)
+        plain = masked_softmax(q[:, :, rows], k, keep) @ v
+        if self.projections is None:
+            return plain
+        q, k, v = (torch.einsum("hde,bhne->bhnd", p, x) for p, x in zip(self.projections, (q, k, v)))  # noqa: B905
+        own = masked_softmax(q[:, :, rows], k, keep) @ v
+        return torch.where((rows < self.shape.global_positions)[:, None], own, plain)
 
     def cost(self, request: Request) -> Cost:
         """That of the chunks and that of the global rows."""
-        firsts, seen = self._firsts(request.queries), self._seen(request.queries)
-        tiling = self._tiling(request.queries)
-        flops = window_cost(request, tiling, firsts)
-        forward, backward, saved = flops.flops_forward, flops.flops_backward, flops.bytes_result
+        firsts, seen, tiling = self._cut(request.queries)
+        chunks = window_cost(request, tiling, firsts)
+        forward, backward, saved = chunks.flops_forward, chunks.flops_backward, chunks.bytes_result
         lines = request.batch * request.heads
         executed = window_pairs(request, tiling, firsts)
         if firsts:
             rows = self.dense.cost(replace(request, queries=firsts, keys=seen))
             forward, backward = forward + rows.flops_forward, backward + rows.flops_backward
             saved, executed = saved + rows.bytes_saved, executed + rows.pairs_executed
+        if self.projections is not None:
+            moved = lines * (firsts + 2 * seen) * request.head_dim
+            saved += moved * request.dtype.itemsize
+            forward, backward = (x + f * moved * request.head_dim for x, f in ((forward, 2), (backward, 4)))
         bound = None if self.shape.global_positions else self.shape.window
-        remembered = self.shape.window + self.shape.global_positions
         return Cost(
             flops_forward=forward,
             flops_backward=backward,
             pairs_useful=lines * self.shape.pairs(request.queries, request.keys),
             pairs_executed=executed,
             bytes_saved=saved,
-            state=2 * request.heads * request.head_dim * remembered if self.causal else None,
+            parameters=0 if self.projections is None else self.projections.numel(),
+            state=2 * request.heads * request.head_dim * sum(self.remembered) if self.causal else None,
             reach=bound,
             look_ahead=0 if self.causal else bound,
         )
@@ -138,12 +144,7 @@ class Longformer(Attention):
         """A window as wide as the longest sequence."""
         return cls(dims, causal=causal, window=dims.max_len, global_positions=1)
 
-    def _firsts(self, n: int) -> int:
-        return min(self.shape.global_positions, n)
-
-    def _seen(self, n: int) -> int:
-        """How many keys the global rows need: with causal, only each other."""
-        return self._firsts(n) if self.causal else n
-
-    def _tiling(self, n: int) -> Tiling:
-        return tile(n, before=self.near.left, after=self.near.right)
+    def _cut(self, n: int) -> tuple[int, int, Tiling]:
+        """Global positions of n, how many keys they need (with causal only each other), and the chunks."""
+        firsts = min(self.shape.global_positions, n)
+        return firsts, firsts if self.causal else n, tile(n, before=self.near.left, after=self.near.right)

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from variants.blocked.sinkhorn import Sinkhorn
+from variants.interface import Dims
+from variants.kernels.sorting import soft_permutation, sorted_attention
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_balanced_rows_and_columns_sum_to_1() -> None:
+    q, k = normal(2, 5, 3, 4), normal(2, 5, 3, 4, seed=1)
+    mix = soft_permutation(q, k, None, rounds=200, temperature=0.75)
+    torch.testing.assert_close(mix.sum(2), torch.ones(2, 5).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(mix.sum(1), torch.ones(2, 5).double(), rtol=0, atol=1e-9)
+    assert mix.std() > 0.01
+
+
+def test_a_block_without_keys_neither_sorts_nor_is_sorted() -> None:
+    q, k = normal(1, 4, 3, 4), normal(1, 4, 3, 4, seed=1)
+    there = torch.ones(1, 4, 3, dtype=torch.bool)
+    there[:, 2] = False
+    q, k = (x.masked_fill(~there[..., None], 0.0) for x in (q, k))
+    mix = soft_permutation(q, k, there, rounds=5, temperature=0.75)
+    rest = torch.tensor([0, 1, 3])
+    alone = soft_permutation(q[:, rest], k[:, rest], None, rounds=5, temperature=0.75)
+    torch.testing.assert_close(mix[:, rest][:, :, rest], alone)
+    assert (mix[0, 2] == torch.tensor([0.0, 0.0, 1.0, 0.0])).all()
+    assert (mix[0, rest, 2] == 0).all()
+
+
+def test_a_permutation_gives_the_own_block_and_the_sorted_one() -> None:
+    # Block means that match one to one, and a temperature so low that nothing else counts.
+    block, order = 2, torch.tensor([2, 0, 1])
+    q, k, v = (normal(1, 1, 6, 4, seed=s) for s in range(3))
+    k = k.unflatten(2, (3, block))
+    k = k - k.mean(3, keepdim=True) + torch.eye(4)[:3, None]
+    q = q.unflatten(2, (3, block))
+    q = q - q.mean(3, keepdim=True) + torch.eye(4)[order, None]
+    q, k = q.flatten(2, 3), k.flatten(2, 3)
+    out = Sinkhorn(Dims(1, 4, 6), block=block, temperature=1e-3)(q, k, v)
+    keep = torch.zeros(6, 6, dtype=torch.bool)
+    for u in range(3):
+        for w in (u, int(order[u])):
+            keep[2 * u : 2 * u + 2, 2 * w : 2 * w + 2] = True
+    scores = (q @ k.transpose(-1, -2) / 2).masked_fill(~keep, -torch.inf)
+    torch.testing.assert_close(out, scores.softmax(-1) @ v)
+
+
+def test_gradients_are_those_of_differences() -> None:
+    q, k, v = (normal(2, 1, 7, 2, seed=s).requires_grad_() for s in range(3))
+    mask = torch.tensor([[True] * 7, [True, False, False, False, True, True, False]])
+
+    def attend(*x: torch.Tensor) -> torch.Tensor:
+        return sorted_attention(*x, 2, rounds=3, temperature=0.75, key_mask=mask)
+
+    assert torch.autograd.gradcheck(attend, (q, k, v))
+    # Block 1 of the second example has no key.
+    assert (attend(q, k, v)[1, :, 2:4] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block": 0}, "block must be at least 1, not 0"),
+        ({"rounds": 0}, "rounds must be at least 1, not 0"),
+        ({"temperature": 0.0}, "temperature must be positive, not 0.0"),
+    ],
+)
+def test_bad_options_are_refused(options, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Sinkhorn(Dims(1, 4, 8), **options)

@@ -1,0 +1,149 @@
+"""Block-sparse attention: which blocks of queries see which blocks of keys follows a named layout.
+
+    out_i = sum_j A_ij v_j,  A = softmax of q_i . k_j / sqrt(D) where layout([i / b], [j / b]):
+
+    band        |I - J| < stride; 1 is the diagonal
+    butterfly   I = J, or I and J differ in one binary digit
+    strided     |I - J| < stride, or stride divides I - J
+    fixed       [I / stride] = [J / stride], or J is the last of its stride
+    besides     the first `global_blocks` see all and are seen by all
+
+Child et al. 2019, sections 4.3 and 5.5 (strided, fixed), https://arxiv.org/abs/1904.10509; Dao et al. 2021,
+section 3 (flat block butterfly), https://arxiv.org/abs/2112.00029. Deviations: strides count blocks; all
+heads share one layout; the butterfly has `global_blocks` for its low-rank term; causal keeps j <= i.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import ClassVar, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from variants.full.sdpa import Sdpa
+from variants.interface import Attention, Caps, Cost, Dims, Request
+from variants.kernels.blocks import Lists, block_attention, block_cost, block_lists
+from variants.pattern import Pattern
+
+Name = Literal["band", "butterfly", "strided", "fixed"]
+
+
+@dataclass(frozen=True)
+class Layout(Pattern):
+    """A named layout of blocks; none asks how many there are, so padding a sequence does not change it."""
+
+    name: Name
+    block: int
+    stride: int
+    global_blocks: int
+    causal: bool
+
+    def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
+        """Where the layout keeps the block; and j <= i if causal."""
+        del n
+        row, column = i // self.block, j // self.block
+        apart, digits = (row - column).abs(), row ^ column
+        kept = {
+            "band": apart < self.stride,
+            "butterfly": (digits & (digits - 1)) == 0,
+            "strided": (apart < self.stride) | (apart % self.stride == 0),
+            "fixed": (row // self.stride == column // self.stride) | ((column + 1) % self.stride == 0),
+        }[self.name] | (torch.minimum(row, column) < self.global_blocks)
+        return kept & (j <= i) if self.causal else kept
+
+
+@lru_cache(maxsize=16)
+def _lists(layout: Layout, blocks: int, device: torch.device) -> Lists:
+    starts = torch.arange(blocks, device=device) * layout.block
+    whole = layout.keep(starts[:, None], starts[None, :], blocks * layout.block)[None]
+    return block_lists(whole, layout.block, causal=layout.causal)
+
+
+class BlockSparse(Attention):
+    """Attention to the blocks of a layout."""
+
+    caps: ClassVar[Caps] = Caps(
+        family="blocked",
+        title="Block-sparse attention",
+        paper="https://arxiv.org/abs/2112.00029",
+        order="N b c, c blocks a row: 2 stride - 1, log2(N / b), N / (b stride)",
+        time_exponent=2.0,
+        memory_exponent=1.0,
+        causal=True,
+        cross=False,
+        key_mask="exact",
+        exact_when="block >= N, or all blocks global",
+    )
+    trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
+        {"block": 8, "layout": "butterfly", "global_blocks": 1},
+        {"block": 5, "layout": "strided", "stride": 3, "global_blocks": 1},
+        {"block": 6, "layout": "band"},
+    )
+
+    def __init__(
+        self,
+        dims: Dims,
+        *,
+        causal: bool = False,
+        block: int = 64,
+        layout: Name = "butterfly",
+        stride: int = 2,
+        global_blocks: int = 0,
+    ) -> None:
+        """Blocks of `block` positions; `stride` is in blocks, and means nothing to the butterfly.
+
+        Raises:
+            ValueError: there is no such layout, or a number is out of bounds.
+        """
+        super().__init__(dims, causal=causal)
+        options = (("block", block, 1), ("stride", stride, 1), ("global_blocks", global_blocks, 0))
+        for name, value, least in options:
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+        if layout not in get_args(Name):
+            raise ValueError(f'layout must be one of {", ".join(get_args(Name))}, not "{layout}"')
+        self.layout = Layout(layout, block, stride, global_blocks, causal)
+        self.dense = Sdpa(dims, causal=causal)
+        self.bound = None if layout != "band" or global_blocks else stride * block - 1
+
+    @property
+    def pattern(self) -> Pattern | None:
+        """The layout, position by position."""
+        return self.layout
+
+    def lists(self, blocks: int, key_mask: Bool[Tensor, "B M"] | None, device: torch.device) -> Lists:
+        """The key blocks of each query block. How many each has must not depend on the mask."""
+        del key_mask
+        return _lists(self.layout, blocks, device)
+
+    def forward(
+        self,
+        q: Float[Tensor, "B H N D"],
+        k: Float[Tensor, "B H M D"],
+        v: Float[Tensor, "B H M D"],
+        *,
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H N D"]:
+        """Gather the key blocks of each query block; fused attention where that would be all."""
+        self.refuse_unless_served(q, k, key_mask)
+        lists = self.lists(-(-q.shape[2] // self.layout.block), key_mask, q.device)
+        if lists.complete():
+            return self.dense(q, k, v, key_mask=key_mask)
+        return block_attention(q, k, v, lists=lists, key_mask=key_mask)
+
+    def cost(self, request: Request) -> Cost:
+        """That of whole blocks; the waste is what they compute beyond the diagonal or the end."""
+        lists = self.lists(-(-request.queries // self.layout.block), None, torch.device("cpu"))
+        cost = self.dense.cost(request) if lists.complete() else block_cost(request, lists)
+        useful = request.batch * request.heads // len(lists.keys) * lists.pairs(request.queries)
+        remembered = request.keys if self.bound is None else self.bound
+        state = 2 * request.heads * request.head_dim * remembered if self.causal else None
+        ahead = 0 if self.causal else self.bound
+        return replace(cost, pairs_useful=useful, state=state, reach=self.bound, look_ahead=ahead)
+
+    @classmethod
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
+        """Three blocks, and a band of all three to either side."""
+        return cls(dims, causal=causal, block=-(-dims.max_len // 3), layout="band", stride=3)

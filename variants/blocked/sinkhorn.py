@@ -1,0 +1,150 @@
+"""Sparse Sinkhorn attention: a query sees its own block, and a block mixed from all by a soft permutation.
+
+    out_i = sum_t A_it [V'_u; V_u]_t,  A = softmax of q_i . [K'_u; K_u]_t / sqrt(D),  K'_u = sum_w R_uw K_w
+
+with u the block of i, V' like K', and R the Sinkhorn balancing of exp(mean(Q_u) . mean(K_w) / (sqrt(D) T)).
+Tay et al. 2020, sections 3.1 to 3.3, https://arxiv.org/abs/2002.11296. Deviations: blocks are sorted by the
+scores of their means instead of a learned net; no Gumbel noise; means and mixtures are over keys that are
+there, and a block without any neither sorts nor is sorted: its queries give 0.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
+from variants.kernels.fused import fused_cost
+from variants.kernels.sorting import SMALLEST, sorted_attention
+
+
+class Sinkhorn(Attention):
+    """Attention to the own block and to a sorted one."""
+
+    caps: ClassVar[Caps] = Caps(
+        family="blocked",
+        title="Sparse Sinkhorn attention",
+        paper="https://arxiv.org/abs/2002.11296",
+        order="2 N block + N^2 / block for the mixing",
+        time_exponent=2.0,
+        memory_exponent=2.0,
+        causal=False,
+        cross=False,
+        key_mask="approximate",
+        exact_when="block >= N",
+    )
+    trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
+        {"block": 8},
+        {"block": 3, "rounds": 2, "temperature": 0.3},
+    )
+
+    def __init__(
+        self,
+        dims: Dims,
+        *,
+        causal: bool = False,
+        block: int = 128,
+        rounds: int = 8,
+        temperature: float = 0.75,
+    ) -> None:
+        """Sort blocks of `block` positions; balance columns and rows `rounds` times.
+
+        Raises:
+            Unsupported: causal is asked for.
+            ValueError: block or rounds is below 1, or temperature not positive.
+        """
+        super().__init__(dims, causal=causal)
+        for name, value in (("block", block), ("rounds", rounds)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if not temperature > 0.0:
+            raise ValueError(f"temperature must be positive, not {temperature}")
+        self.block, self.rounds, self.temperature = block, rounds, temperature
+
+    def forward(
+        self,
+        q: Float[Tensor, "B H N D"],
+        k: Float[Tensor, "B H M D"],
+        v: Float[Tensor, "B H M D"],
+        *,
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H N D"]:
+        """Sort, mix, attend."""
+        self.refuse_unless_served(q, k, key_mask)
+        return sorted_attention(
+            q, k, v, self.block, rounds=self.rounds, temperature=self.temperature, key_mask=key_mask
+        )
+
+    def kept(
+        self,
+        q: Float[Tensor, "B H R D"],
+        k: Float[Tensor, "B H M D"],
+        *,
+        rows: Int[Tensor, " R"],
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Bool[Tensor, "#B 1 R M"]:
+        """Every key, for the queries of blocks that have one."""
+        del q
+        there = torch.ones(1, k.shape[2], dtype=torch.bool, device=k.device) if key_mask is None else key_mask
+        some = F.pad(there, (0, -k.shape[2] % self.block)).unflatten(1, (-1, self.block)).any(-1)
+        return (some[:, rows // self.block, None] & there[:, None])[:, None]
+
+    def twin(
+        self,
+        q: Float[Tensor, "B H N D"],
+        k: Float[Tensor, "B H M D"],
+        v: Float[Tensor, "B H M D"],
+        *,
+        rows: Int[Tensor, " R"],
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H R D"]:
+        """Alternate sums of columns and rows to 1, mix slot by slot, attend row by row."""
+        tail, scale, own = -q.shape[2] % self.block, q.shape[3] ** -0.5, rows // self.block
+        there = torch.ones_like(k[:, 0, :, 0]) if key_mask is None else key_mask.to(k.dtype)
+        m = F.pad(there, (0, tail)).unflatten(1, (-1, self.block))
+        qs, ks, vs = (F.pad(x, (0, 0, 0, tail)).unflatten(2, (-1, self.block)) for x in (q, k, v))
+        means = [
+            torch.einsum("bwt,bhwtd->bhwd", m, x) / m.sum(2).clamp(min=1)[:, None, :, None] for x in (qs, ks)
+        ]
+        some = (m.sum(2) > 0).to(k.dtype)[:, None]
+        mix = (means[0] @ means[1].transpose(-1, -2) * scale / self.temperature).exp()
+        mix = mix * some[..., None] * some[..., None, :]
+        for axis in (2, 3) * self.rounds:
+            mix = mix / mix.sum(axis, keepdim=True).clamp(min=SMALLEST)
+        share = torch.einsum("bhuw,bwt->bhut", mix, m)[:, :, own]
+        kinds = [torch.einsum("bhuw,bwt,bhwtd->bhutd", mix[:, :, own], m, x) for x in (ks, vs)]
+        mixed = [x / share.clamp(min=SMALLEST)[..., None] for x in kinds]
+        keys, values = (torch.cat((a, x[:, :, own]), 3) for a, x in zip(mixed, (ks, vs), strict=True))
+        seen = torch.cat((share > 0, (m[:, None, own] > 0).expand_as(share)), 3)
+        return (masked_softmax(q[:, :, rows, None], keys, seen[..., None, :]) @ values)[..., 0, :]
+
+    def cost(self, request: Request) -> Cost:
+        """Scores and mixtures of blocks, quadratic in their number; a fused pass over twice a block."""
+        lines, width, size = request.batch * request.heads, request.head_dim, request.dtype.itemsize
+        block = min(self.block, request.queries)
+        count = -(-request.queries // block)
+        length, square = count * block, lines * count * count
+        masked, ragged = request.key_mask, length != request.queries
+        share = 2 * square * block if masked or ragged else 0
+        products = 2 * square * width + 4 * square * block * width
+        pairs = 2 * lines * length * block
+        fused = fused_cost(pairs=pairs, rows=lines * length, width=width, itemsize=size)
+        kept = 4 * lines * length * width * size + square * max(size, 4) * (2 * self.rounds + 1)
+        kept += lines * count * (2 * width + 2 * self.rounds) * max(size, 4)
+        if masked or ragged:
+            kept += lines * length * (5 * width * size + 4 * max(size, 4))
+        return Cost(
+            flops_forward=fused.flops_forward + products + share,
+            flops_backward=fused.flops_backward + 2 * products + share,
+            pairs_useful=pairs,
+            pairs_executed=pairs,
+            bytes_saved=fused.bytes_result + kept,
+        )
+
+    @classmethod
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
+        """One block, which is seen twice."""
+        return cls(dims, causal=causal, block=dims.max_len)

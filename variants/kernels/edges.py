@@ -1,0 +1,62 @@
+"""Graphs of positions, as tables of neighbours: a row a position, in it the positions that it has edges to.
+
+A row depends on max_len and on nothing of the sequence, so a longer sequence has the edges of a shorter one.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from variants.interface import Dims
+from variants.pattern import Pattern
+
+Edges = Literal["chain", "grid", "random", "small_world"]
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours(Pattern):
+    """The positions in a table, a row a query; negative where a row has fewer than others."""
+
+    table: Int[Tensor, "L neighbours"]
+
+    def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
+        """Whether row i of the table has j."""
+        del n
+        return (self.table.to(i.device)[i] == j[..., None]).any(-1)
+
+    def pairs(self, queries: int, keys: int) -> int:
+        """The entries of the first rows that are keys; no row has an entry twice."""
+        rows = self.table[:queries]
+        return int(((rows >= 0) & (rows < keys)).sum())
+
+
+def edge_table(
+    dims: Dims, edges: Edges, degree: int, width: int, *, causal: bool
+) -> Int[Tensor, "L neighbours"]:
+    """The neighbours of each position, itself first; -1 for none."""
+    length = dims.max_len
+    i = torch.arange(length)[:, None]
+    if edges == "grid":
+        column = i % width
+        left, right = torch.where(column > 0, i - 1, -1), torch.where(column < width - 1, i + 1, -1)
+        table = torch.cat((i, left, right, i - width, i + width), 1)
+    elif edges == "chain":
+        near = torch.arange(1, degree // 2 + 1)
+        table = torch.cat((i, i - near, i + near), 1)
+    elif edges == "random":
+        drawn = torch.rand(length, degree, generator=dims.generator())
+        table = torch.cat((i, (drawn * length).long()), 1)
+    else:
+        drawn = torch.rand(2, length, degree - 2, generator=dims.generator())
+        # Powers of the length with uniform exponents have density 1 / distance.
+        far = (length ** drawn[0]).long() * torch.where(drawn[1] < 0.5, -1, 1)
+        table = torch.cat((i, i - 1, i + 1, i + far), 1)
+    table = table.masked_fill((table < 0) | (table >= length) | (causal & (table > i)), -1)
+    # A neighbour that was drawn twice counts once.
+    for column in range(1, table.shape[1]):
+        again = (table[:, :column] == table[:, column : column + 1]).any(1)
+        table[again, column] = -1
+    return table.int()

@@ -1,0 +1,150 @@
+"""Performer: the exponential kernel estimated by random features.
+
+    out_i = phi(q_i)^T sum_j phi(k_j) v_j^T / phi(q_i)^T sum_j phi(k_j),  x' = x / D^(1/4)
+    "softmax":  phi(x) = exp(W x' - |x'|^2 / 2),  the mean of phi(q) . phi(k) / P is exp(q . k / sqrt(D))
+    "relu":     phi(x) = relu(W x') + 1e-3
+
+Choromanski et al. 2021, sections 2.2 to 2.4, https://arxiv.org/abs/2009.14794. Rows of W are orthogonal in
+blocks of D, with the norms of normal vectors. Deviations: the heads share W; it is redrawn by `redraw` alone;
+no epsilon is added to the exponentials. What is subtracted in an exponent to keep it in range cancels: the
+largest of each query, and without causal that of all keys for each feature. Causal subtracts nothing from
+the keys, since nothing but the past may decide it: in float32 keys of |x'|^2 / 2 > 80 count as 0.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from variants.interface import Attention, Caps, Cost, Dims, Request
+from variants.kernels.linear import kernelized_attention, kernelized_cost, kernelized_weights, with_maps
+from variants.pattern import Full, Pattern
+
+_EPSILON = 1e-3
+
+
+class Performer(Attention):
+    """FAVOR+: positive orthogonal random features."""
+
+    caps: ClassVar[Caps] = Caps(
+        family="low_rank",
+        title="Performer",
+        paper="https://arxiv.org/abs/2009.14794",
+        order="N features D",
+        time_exponent=1.0,
+        memory_exponent=1.0,
+        causal=True,
+        cross=True,
+        key_mask="exact",
+    )
+    trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
+        {"features": 7},
+        {"features": 16, "kernel": "relu"},
+    )
+
+    w: Tensor
+
+    def __init__(
+        self,
+        dims: Dims,
+        *,
+        causal: bool = False,
+        features: int = 256,
+        kernel: Literal["softmax", "relu"] = "softmax",
+    ) -> None:
+        """Draw W, features x D.
+
+        Raises:
+            ValueError: features is below 1, or kernel none of the two.
+        """
+        super().__init__(dims, causal=causal)
+        if features < 1:
+            raise ValueError(f"features must be at least 1, not {features}")
+        if kernel not in ("softmax", "relu"):
+            raise ValueError(f'kernel must be "softmax" or "relu", not "{kernel}"')
+        self.kernel = kernel
+        self.register_buffer("w", orthogonal(features, dims.head_dim, dims.generator()))
+
+    def redraw(self, seed: int) -> None:
+        """Draw W anew, in place."""
+        generator = torch.Generator().manual_seed(seed)
+        self.w.copy_(orthogonal(len(self.w), self.dims.head_dim, generator))
+
+    @property
+    def pattern(self) -> Pattern:
+        """All pairs, or with causal all with j <= i."""
+        return Full(self.causal)
+
+    def forward(
+        self,
+        q: Float[Tensor, "B H N D"],
+        k: Float[Tensor, "B H M D"],
+        v: Float[Tensor, "B H M D"],
+        *,
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H N D"]:
+        """Map to features, sum up the keys and values, then ask each query."""
+        self.refuse_unless_served(q, k, key_mask)
+        if key_mask is not None:
+            k = k.masked_fill(~key_mask[:, None, :, None], 0.0)
+        x, y = self._exponents(q), self._exponents(k)
+        if self.kernel == "relu":
+            phi_q, phi_k = x.relu() + _EPSILON, y.relu() + _EPSILON
+        else:
+            if not self.causal:
+                seen = y.detach()
+                if key_mask is not None:
+                    seen = seen.masked_fill(~key_mask[:, None, :, None], -torch.inf)
+                # Taken from feature f of every key and given to feature f of every query.
+                top = seen.amax(2, keepdim=True).nan_to_num(neginf=0.0)
+                x, y = x + top, y - top
+            phi_q, phi_k = (x - x.detach().amax(-1, keepdim=True)).exp(), y.exp()
+        return kernelized_attention(phi_q, phi_k, v, causal=self.causal, key_mask=key_mask)
+
+    def weights(
+        self,
+        q: Float[Tensor, "B H R D"],
+        k: Float[Tensor, "B H M D"],
+        *,
+        rows: Int[Tensor, " R"],
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H R M"]:
+        """phi(q) phi(k)^T over the kept keys, divided by its row sums."""
+        x, y = (z @ self.w.to(z.dtype).T * z.shape[-1] ** -0.25 for z in (q, k))
+        if self.kernel == "relu":
+            x, y = x.clamp(min=0.0) + _EPSILON, y.clamp(min=0.0) + _EPSILON
+        else:
+            half = 0.5 * q.shape[-1] ** -0.5
+            x = (x - x.detach().amax(-1, keepdim=True)).exp()
+            y = (y - half * k.square().sum(-1, keepdim=True)).exp()
+        return kernelized_weights(x, y, self.kept(q, k, rows=rows, key_mask=key_mask))
+
+    def cost(self, request: Request) -> Cost:
+        """Two products with W, and kernelized attention."""
+        features, lines = len(self.w), request.batch * request.heads
+        soft = self.kernel == "softmax"
+        kept = lines * request.keys * request.head_dim if request.key_mask and soft else 0
+        if not soft:
+            kept += lines * (request.queries + request.keys) * features
+        cost = kernelized_cost(request, features=features, causal=self.causal, maps_keep=soft)
+        return with_maps(cost, request, width=features, kept=kept + self.w.numel())
+
+    def _exponents(self, x: Float[Tensor, "B H N D"]) -> Float[Tensor, "B H N P"]:
+        """W x', for "softmax" less |x'|^2 / 2, in float32 for half types."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        scale = x.shape[-1] ** -0.25
+        y = x @ (self.w.to(x.dtype) * scale).T
+        return y if self.kernel == "relu" else y - (0.5 * scale**2) * x.square().sum(-1, keepdim=True)
+
+
+def orthogonal(rows: int, width: int, generator: torch.Generator) -> Float[Tensor, "P D"]:
+    """Rows that are orthogonal in blocks of `width`, each as long as a vector of normal numbers."""
+    blocks = list[Tensor]()
+    for _ in range(-(-rows // width)):
+        square, triangle = torch.linalg.qr(torch.randn(width, width, generator=generator).double())
+        # Signs that make the rotation uniform: QR alone has a preference.
+        blocks.append((square * triangle.diagonal().sign()).T)
+    norms = torch.randn(rows, width, generator=generator).norm(dim=1, keepdim=True)
+    return (torch.cat(blocks)[:rows] * norms).float()

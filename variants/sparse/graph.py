@@ -1,0 +1,126 @@
+"""Attention on a graph: every query sees the positions that it has edges to, and itself.
+
+    out_i = sum_j A_ij v_j,  A = softmax of q_i . k_j / sqrt(D) over j = i and the edges (i, j)
+
+Dwivedi and Bresson 2020, section 2, https://arxiv.org/abs/2012.09699, on graphs of positions instead of given
+ones: a chain, a grid, uniformly random edges, or the small world of Kleinberg 2000,
+https://doi.org/10.1145/335305.335325. Deviations: no edge features; random edges are directed, are drawn for
+max_len positions, and where they lead beyond the sequence are left out; with causal only edges back are kept.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from variants.interface import Attention, Caps, Cost, Dims, Request
+from variants.kernels.edges import Edges, Neighbours, edge_table
+from variants.kernels.gather import gather_attention
+from variants.pattern import Pattern
+
+
+class Graph(Attention):
+    """Softmax attention over neighbours."""
+
+    caps: ClassVar[Caps] = Caps(
+        family="sparse",
+        title="Graph attention (dot product)",
+        paper="https://arxiv.org/abs/2012.09699",
+        order="N degree",
+        time_exponent=1.0,
+        memory_exponent=1.0,
+        causal=True,
+        cross=False,
+        key_mask="exact",
+        needs_max_len=True,
+        exact_when="a chain of degree >= 2 (N - 1)",
+    )
+    trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
+        {"edges": "chain", "degree": 6},
+        {"edges": "grid", "width": 9},
+        {"edges": "random", "degree": 7},
+        {"edges": "small_world", "degree": 5},
+    )
+
+    def __init__(
+        self, dims: Dims, *, causal: bool = False, edges: Edges = "chain", degree: int = 32, width: int = 32
+    ) -> None:
+        """Make the graph on max_len positions.
+
+        Args:
+            dims: max_len is the longest sequence.
+            causal: drop edges that lead forward.
+            edges: "chain" to the degree / 2 nearest on either side; "grid" in reading order, to the four
+                around; "random" to `degree` others; "small_world" to the one on either side, and
+                degree - 2 others that are drawn with probability 1 / distance.
+            degree: edges of a position, for all but the grid.
+            width: positions in a row of the grid.
+
+        Raises:
+            ValueError: edges is none of the four, degree is below 2, or width below 1.
+        """
+        super().__init__(dims, causal=causal)
+        if edges not in ("chain", "grid", "random", "small_world"):
+            raise ValueError(f'edges must be "chain", "grid", "random" or "small_world", not "{edges}"')
+        for name, value, least in (("degree", degree, 2), ("width", width, 1)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+        self.table = nn.Buffer(edge_table(dims, edges, degree, width, causal=causal))
+
+    @property
+    def pattern(self) -> Pattern:
+        """The edges."""
+        return Neighbours(self.table)
+
+    def forward(
+        self,
+        q: Float[Tensor, "B H N D"],
+        k: Float[Tensor, "B H M D"],
+        v: Float[Tensor, "B H M D"],
+        *,
+        key_mask: Bool[Tensor, "B M"] | None = None,
+    ) -> Float[Tensor, "B H N D"]:
+        """Attend to the list of each query."""
+        self.refuse_unless_served(q, k, key_mask)
+        index, keep = self.lists(k, key_mask)
+        return gather_attention(q, k, v, index=index, keep=keep)
+
+    def lists(
+        self, k: Float[Tensor, "B H N D"], key_mask: Bool[Tensor, "B N"] | None
+    ) -> tuple[Int[Tensor, "rows neighbours"], Bool[Tensor, "rows neighbours"]]:
+        """Numbers of the keys of all rows through B and H, and which of them are there."""
+        batch, heads, n, _ = k.shape
+        table = self.table[:n]
+        keep = ((table >= 0) & (table < n)).expand(batch, 1, *table.shape)
+        near = table.clamp(0, n - 1)
+        if key_mask is not None:
+            keep = keep & key_mask[:, None, near]
+        lines = torch.arange(batch * heads, dtype=table.dtype, device=k.device)
+        keep = keep.expand(-1, heads, -1, -1).flatten(0, 2)
+        return (near + lines[:, None, None] * n).flatten(0, 1), keep
+
+    def cost(self, request: Request) -> Cost:
+        """Scores of the lists; sums over lists are no matrix products, and torch does not count them."""
+        lines, n, width = request.batch * request.heads, request.queries, request.head_dim
+        rows = self.table[:n]
+        executed = lines * rows.numel()
+        there = (rows >= 0) & (rows < n)
+        ahead = (rows - torch.arange(n, device=rows.device)[:, None]).masked_fill(~there, 0)
+        reach = -int(ahead.amin())
+        return Cost(
+            flops_forward=2 * executed * width,
+            flops_backward=2 * executed * width,
+            pairs_useful=lines * int(there.sum()),
+            pairs_executed=executed,
+            bytes_saved=executed * (4 + 2 + 2 * max(request.dtype.itemsize, 4)),
+            state=2 * request.heads * width * reach if self.causal else None,
+            reach=reach,
+            look_ahead=int(ahead.amax()),
+        )
+
+    @classmethod
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
+        """A chain with edges between all."""
+        return cls(dims, causal=causal, edges="chain", degree=2 * dims.max_len)
