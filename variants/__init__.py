@@ -20,11 +20,13 @@ from variants.full.sdpa import Sdpa
 from variants.full.softmax import Softmax
 from variants.full.xformers import Xformers
 from variants.interface import Variant
+from variants.low_rank.based import Based
 from variants.low_rank.cosformer import Cosformer
 from variants.low_rank.hedgehog import Hedgehog
 from variants.low_rank.linear import Linear
 from variants.low_rank.linformer import Linformer
 from variants.low_rank.luna import Luna
+from variants.low_rank.nystromformer import Nystromformer
 from variants.low_rank.performer import Performer
 from variants.low_rank.synthesizer import Synthesizer
 from variants.sparse.bigbird import BigBird
@@ -63,11 +65,13 @@ VARIANTS: dict[str, type[Variant]] = {
     "axial": Axial,
     "shifted_window": ShiftedWindow,
     "linformer": Linformer,
+    "nystromformer": Nystromformer,
     "performer": Performer,
     "linear": Linear,
     "cosformer": Cosformer,
     "luna": Luna,
     "synthesizer": Synthesizer,
+    "based": Based,
     "hedgehog": Hedgehog,
     "identity": Identity,
     "mean": Mean,

@@ -47,8 +47,15 @@ class Backed(Attention):
         Args:
             attention: the softmax over a static pattern.
             backend: a name in BACKENDS.
+
+        Raises:
+            ValueError: the attention has parameters of its own, which no backend knows.
         """
         assert attention.pattern is not None, type(attention).__name__
+        if attention.caps.learned:
+            raise ValueError(
+                f"with parameters of its own, {type(attention).__name__} has no backend {backend}"
+            )
         self.caps = getattr(type(self), "caps", attention.caps)  # pyright: ignore[reportAttributeAccessIssue] - of the class elsewhere
         super().__init__(attention.dims, causal=attention.causal)
         self.attention = attention

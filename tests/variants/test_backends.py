@@ -6,19 +6,28 @@ import warnings
 import pytest
 import torch
 
+from variants import VARIANTS
 from variants.backends import BACKENDS, Backed
 from variants.blocked.block_local import BlockLocal, NearBlocks
 from variants.catalogue import build, check_options, options
 from variants.full.flex import Flex
 from variants.full.softmax import Softmax
-from variants.interface import Dims, Request, Unsupported
+from variants.interface import Attention, Dims, Request, Unsupported
 from variants.kernels.flex import TILE, block_mask, flex, tiles
 from variants.kernels.memory_efficient import bias
 from variants.pattern import Full, Pattern
+from variants.sparse.longformer import Longformer
 from variants.truncated.window import Near, Window
 
 DIMS = Dims(heads=2, head_dim=16, max_len=512)
-PATTERNS = (Full(), Full(causal=True), Near(5, 3), Near(40, 0), NearBlocks(24, 1, 0, False))
+OFFERED = [
+    pattern
+    for cls in VARIANTS.values()
+    if "flex" in cls.caps.backends and issubclass(cls, Attention)
+    for causal in ({False, cls.caps.causal})
+    if (pattern := build(cls, DIMS, causal=causal, options=cls.trials[0]).pattern) is not None
+]
+PATTERNS = (Full(), Full(causal=True), Near(5, 3), Near(40, 0), NearBlocks(24, 1, 0, False), *OFFERED)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -29,7 +38,8 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
 def test_flex_computes_the_pattern(pattern: Pattern, masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # The kernel is traced, and the type checks of these tests cannot be.
-    monkeypatch.setattr(type(pattern), "keep", inspect.unwrap(type(pattern).keep))
+    for name, method in inspect.getmembers(type(pattern), inspect.isfunction):
+        monkeypatch.setattr(type(pattern), name, inspect.unwrap(method))
     q, k, v = (normal(2, 2, 300, 16, seed=s) for s in range(3))
     mask = torch.arange(300)[None, :] < torch.tensor([[300], [7]]) if masked else None
     with warnings.catch_warnings(), torch.no_grad():
@@ -96,3 +106,9 @@ def test_cost_of_flex_counts_tiles() -> None:
     cost = Flex(DIMS, causal=True).cost(request)
     assert cost.pairs_executed == 4 * 6 * TILE * TILE
     assert cost.pairs_useful == 4 * (3 * TILE) * (3 * TILE + 1) // 2
+
+
+def test_a_backend_knows_no_parameters() -> None:
+    options = {"window": 4, "global_positions": 1, "tied": False, "backend": "flex"}
+    with pytest.raises(ValueError, match="parameters of its own, Longformer has no backend flex"):
+        build(Longformer, DIMS, causal=False, options=options)

@@ -74,6 +74,7 @@ class ShiftedWindow(Attention):
         cross=False,
         key_mask="exact",
         exact_when="columns, window >= N, shift 0",
+        backends=("torch", "flex"),
     )
     trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
         {"columns": 7, "window": 3, "shift": 1},

@@ -75,7 +75,7 @@ class Hedgehog(Attention):
             y = y - y.detach().abs().amax(-1, keepdim=True), -y - y.detach().abs().amax(-1, keepdim=True)
             spikes = torch.cat([part.exp() for part in y], -1)
             found.append(spikes / spikes.sum(-1, keepdim=True))
-        return kernelized_weights(*found, self.kept(q, k, rows=rows, key_mask=key_mask))
+        return kernelized_weights(found[0], found[1], self.kept(q, k, rows=rows, key_mask=key_mask))
 
     def cost(self, request: Request) -> Cost:
         """Two products with W, and kernelized attention of 2 D features."""

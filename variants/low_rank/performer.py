@@ -8,7 +8,7 @@ Choromanski et al. 2021, sections 2.2 to 2.4, https://arxiv.org/abs/2009.14794. 
 blocks of D, with the norms of normal vectors. Deviations: the heads share W; it is redrawn by `redraw` alone;
 no epsilon is added to the exponentials. What is subtracted in an exponent to keep it in range cancels: the
 largest of each query, and without causal that of all keys for each feature. Causal subtracts nothing from
-the keys, since nothing but the past may decide it: in float32 keys of |x'|^2 / 2 > 80 count as 0.
+the keys, since nothing but the past may decide it: in float32 a key of |x'|^2 / 2 > 80 may count as 0.
 """
 
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ global positions are the first G; `window` counts one side; causal keeps j <= i.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import ClassVar
 
 import torch
@@ -39,6 +39,7 @@ class Longformer(Attention):
         cross=False,
         key_mask="exact",
         exact_when="window >= N - 1, or all positions global",
+        backends=("torch", "flex"),
     )
     trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
         {"window": 3, "global_positions": 2},
@@ -114,8 +115,7 @@ class Longformer(Attention):
     def cost(self, request: Request) -> Cost:
         """That of the chunks and that of the global rows."""
         firsts, seen, tiling = self._cut(request.queries)
-        chunks = window_cost(request, tiling, firsts)
-        forward, backward, saved = chunks.flops_forward, chunks.flops_backward, chunks.bytes_result
+        forward, backward, saved = astuple(window_cost(request, tiling, firsts))
         lines = request.batch * request.heads
         executed = window_pairs(request, tiling, firsts)
         if firsts:

@@ -65,6 +65,7 @@ class LraStridedLocal(Attention):
         cross=False,
         key_mask="approximate",
         exact_when="block >= N",
+        backends=("torch", "flex"),
     )
     trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
         {"block": 4},

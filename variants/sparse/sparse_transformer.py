@@ -40,6 +40,7 @@ class SparseTransformer(Attention):
         cross=False,
         key_mask="exact",
         exact_when="stride >= N",
+        backends=("torch", "flex"),
     )
     trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
         {"pattern": "strided", "stride": 5},
@@ -100,8 +101,7 @@ class SparseTransformer(Attention):
         """That of both parts."""
         n, size, lines = request.queries, request.dtype.itemsize, request.batch * request.heads
         width = request.head_dim + (FOLD if request.key_mask else 0)
-        near = self._near(n)
-        tiling = near and near.tiling
+        tiling = (near := self._near(n)) and near.tiling
         pairs, kept = self._far(n, padded=tiling is None or tiling.before > 0, masked=request.key_mask)
         far = fused_cost(pairs=lines * pairs, rows=0 if tiling else lines * n, width=width, itemsize=size)
         more = lines * kept * width * size

@@ -70,6 +70,7 @@ class Chunked(Attention):
         cross=False,
         key_mask="exact",
         exact_when="chunk >= N",
+        backends=("torch", "flex"),
     )
     trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
         {"chunk": 4, "left_chunks": 2, "right": 3},

@@ -59,6 +59,7 @@ class DilatedWindow(Attention):
         cross=False,
         key_mask="exact",
         exact_when="dilation = 1 and window >= N - 1",
+        backends=("torch", "flex"),
     )
     trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
         {"window": 3, "dilation": 2},
