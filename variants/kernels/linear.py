@@ -2,8 +2,8 @@
 
     out_i = phi(q_i) S_i / phi(q_i) z_i,  S_i = sum_j phi(k_j) v_j^T,  z_i = sum_j phi(k_j)
 
-The normaliser is what the numerator is for v = 1, so v carries a column of ones and both are one product.
-Causal attention goes by chunks: what lies before a chunk is one state S, carried from chunk to chunk; what
+The normaliser is what the numerator is for v = 1. Causal attention takes it so: v carries a column of ones,
+and both are one product. It goes by chunks: what lies before a chunk is one state S, carried from chunk to chunk; what
 lies inside is a masked product of c x c. A state is kept per chunk, never one per position.
 """
 
@@ -45,9 +45,14 @@ def kernelized_attention(
     phi_q, phi_k = phi_q.to(precise), phi_k.to(precise)
     if key_mask is not None:
         phi_k = phi_k.masked_fill(~key_mask[:, None, :, None], 0.0)
-    ones = F.pad(v.to(precise), (0, 1), value=1.0)
-    sums = _causal_sums(phi_q, phi_k, ones) if causal else phi_q @ (phi_k.transpose(-1, -2) @ ones)
-    return (sums[..., :-1] / sums[..., -1:].clamp(min=SMALLEST)).to(v.dtype)
+    if not causal:
+        # Without the column of ones: it would cost a copy of v, and products of an odd width.
+        above = phi_q @ (phi_k.transpose(-1, -2) @ v.to(precise))
+        below = phi_q @ phi_k.sum(2)[..., None]
+    else:
+        sums = _causal_sums(phi_q, phi_k, F.pad(v.to(precise), (0, 1), value=1.0))
+        above, below = sums[..., :-1], sums[..., -1:]
+    return (above / below.clamp(min=SMALLEST)).to(v.dtype)
 
 
 def _causal_sums(
@@ -98,8 +103,9 @@ def kernelized_cost(request: Request, *, features: int, causal: bool, maps_keep:
         kept = rows * (2 * features + width) + inside + (count - 1) * features * width
         padded = rows > request.queries
     else:
-        flops = 2 * (request.queries + request.keys) * features * width
-        kept = request.queries * features + request.keys * (features + width) + features * width
+        flops = 2 * features * (request.keys * request.head_dim + request.queries * width)
+        kept = (request.queries + request.keys + width) * features
+        kept += request.keys * request.head_dim if request.dtype.itemsize < size else 0
         padded = False
     if maps_keep:
         kept += features * (padded * request.queries + (padded or request.key_mask) * request.keys)
