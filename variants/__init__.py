@@ -4,6 +4,7 @@ from variants.blocked.axial import Axial
 from variants.blocked.block_local import BlockLocal
 from variants.blocked.block_sparse import BlockSparse
 from variants.blocked.hierarchical import Hierarchical
+from variants.blocked.moba import MoBA
 from variants.blocked.shifted_window import ShiftedWindow
 from variants.blocked.sinkhorn import Sinkhorn
 from variants.controls.conv import Conv
@@ -30,6 +31,7 @@ from variants.low_rank.nystromformer import Nystromformer
 from variants.low_rank.performer import Performer
 from variants.low_rank.synthesizer import Synthesizer
 from variants.sparse.bigbird import BigBird
+from variants.sparse.gat import GAT
 from variants.sparse.graph import Graph
 from variants.sparse.longformer import Longformer
 from variants.sparse.lra_strided_local import LraStridedLocal
@@ -57,10 +59,12 @@ VARIANTS: dict[str, type[Variant]] = {
     "routing": Routing,
     "topk": TopK,
     "graph": Graph,
+    "gat": GAT,
     "lra_strided_local": LraStridedLocal,
     "block_local": BlockLocal,
     "block_sparse": BlockSparse,
     "sinkhorn": Sinkhorn,
+    "moba": MoBA,
     "hierarchical": Hierarchical,
     "axial": Axial,
     "shifted_window": ShiftedWindow,

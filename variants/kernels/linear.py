@@ -3,8 +3,8 @@
     out_i = phi(q_i) S_i / phi(q_i) z_i,  S_i = sum_j phi(k_j) v_j^T,  z_i = sum_j phi(k_j)
 
 The normaliser is what the numerator is for v = 1. Causal attention takes it so: v carries a column of ones,
-and both are one product. It goes by chunks: what lies before a chunk is one state S, carried from chunk to chunk; what
-lies inside is a masked product of c x c. A state is kept per chunk, never one per position.
+and both are one product. It goes by chunks: what lies before a chunk is one state S, carried from chunk to
+chunk; what lies inside is a masked product of c x c. A state is kept per chunk, never one per position.
 """
 
 from dataclasses import replace
