@@ -8,6 +8,7 @@ from variants.blocked.moba import MoBA
 from variants.blocked.shifted_window import ShiftedWindow
 from variants.blocked.sinkhorn import Sinkhorn
 from variants.controls.conv import Conv
+from variants.controls.deltanet import DeltaNet
 from variants.controls.fnet import FNet
 from variants.controls.gated_linear import GatedLinear
 from variants.controls.gru import Gru
@@ -35,6 +36,7 @@ from variants.sparse.gat import GAT
 from variants.sparse.graph import Graph
 from variants.sparse.longformer import Longformer
 from variants.sparse.lra_strided_local import LraStridedLocal
+from variants.sparse.nsa import NSA
 from variants.sparse.reformer import Reformer
 from variants.sparse.routing import Routing
 from variants.sparse.sparse_transformer import SparseTransformer
@@ -60,6 +62,7 @@ VARIANTS: dict[str, type[Variant]] = {
     "topk": TopK,
     "graph": Graph,
     "gat": GAT,
+    "nsa": NSA,
     "lra_strided_local": LraStridedLocal,
     "block_local": BlockLocal,
     "block_sparse": BlockSparse,
@@ -85,4 +88,5 @@ VARIANTS: dict[str, type[Variant]] = {
     "conv": Conv,
     "mlp_window": MlpWindow,
     "gated_linear": GatedLinear,
+    "deltanet": DeltaNet,
 }
