@@ -16,6 +16,7 @@ from variants.controls.identity import Identity
 from variants.controls.lstm import Lstm
 from variants.controls.mean import Mean
 from variants.controls.mlp_window import MlpWindow
+from variants.controls.s4d import S4D
 from variants.full.differential import Differential
 from variants.full.flex import Flex
 from variants.full.sdpa import Sdpa
@@ -87,6 +88,7 @@ VARIANTS: dict[str, type[Variant]] = {
     "gru": Gru,
     "conv": Conv,
     "mlp_window": MlpWindow,
+    "s4d": S4D,
     "gated_linear": GatedLinear,
     "deltanet": DeltaNet,
 }
