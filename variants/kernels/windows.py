@@ -23,8 +23,9 @@ from variants.kernels.merged import Columns, Part, Slopes, Whole, attend, attend
 from variants.kernels.tiling import Tiling
 from variants.pattern import Pattern
 
-# Chunks of all B and H that share a fused call: enough for any number of cores, few enough for a cache.
-_SLAB = 32
+# Chunks of all B and H that share a fused call: enough for any number of cores. Backward takes fewer, whose
+# gradients it can add up before they leave the cache; forward has nothing to add up, and calls cost it.
+_SLAB, _SLAB_BACKWARD = 256, 32
 
 
 def window_attention(
@@ -106,7 +107,7 @@ class Stretches(Part):
         """A fused call for a few chunks at a time."""
         q, k, v, *masks = kept
         out, sums = torch.empty_like(q), list[Tensor]()
-        for slab, mask in self._calls(len(q), masks):
+        for slab, mask in self._calls(len(q), masks, _SLAB):
             found, lse = attend(
                 self._rows(q, slab), self._unroll(k, slab), self._unroll(v, slab), mask, scale
             )
@@ -117,7 +118,7 @@ class Stretches(Part):
     def add_slopes(self, kept: Sequence[Tensor], whole: Whole, slopes: Slopes) -> None:
         """Call by call."""
         q, k, v, *masks = kept
-        for slab, mask in self._calls(len(q), masks):
+        for slab, mask in self._calls(len(q), masks, _SLAB_BACKWARD):
             its = whole.arranged(lambda x, slab=slab: self._rows(x, slab))
             stretches = self._unroll(k, slab), self._unroll(v, slab)
             of_q, *of_keys = attend_backward(self._rows(q, slab), *stretches, mask, its)
@@ -125,9 +126,9 @@ class Stretches(Part):
             for slope, its_own in zip(slopes[1:], of_keys, strict=True):
                 self._roll(its_own, slab, slope)
 
-    def _calls(self, lines: int, masks: Iterable[Tensor]) -> Iterator[tuple[Slab, Tensor]]:
+    def _calls(self, lines: int, masks: Iterable[Tensor], chunks: int) -> Iterator[tuple[Slab, Tensor]]:
         """The slabs, cut to what one call takes, each with its mask."""
-        most = max(_SLAB // lines, 1)
+        most = max(chunks // lines, 1)
         for slab, mask in zip(slabs(self.n, self.tiling, self.firsts), masks, strict=True):
             for done in range(0, slab.count, most):
                 count = min(most, slab.count - done)
