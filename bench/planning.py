@@ -178,6 +178,8 @@ def sources(cell: Cell, resolver: Resolver) -> str:
     """The digest of the protocol, the variants and the task of a cell."""
     classes = [resolver.variant(spec) for spec in specs(cell)]
     files = [_file(f"bench.{cell.protocol}"), *(Path(inspect.getfile(cls)) for cls in classes)]
+    if any("backend" in spec.options for spec in specs(cell)):
+        files.append(_file("variants.backends"))
     if isinstance(cell, TrainingCell):
         files.append(Path(inspect.getfile(type(resolver.task(cell.task)))))
     # A variant of another distribution is followed into its own package too.

@@ -15,9 +15,6 @@ from variants.kernels import flex, memory_efficient
 from variants.kernels.fused import FOLD, fused_cost
 from variants.pattern import Pattern
 
-# The variant's own implementation, the default.
-OWN = "torch"
-
 
 @dataclass(frozen=True)
 class Backend:

@@ -2,14 +2,18 @@
 
 import inspect
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 
+from bench import planning
+from results.cell import SpeedCell
 from variants import VARIANTS
 from variants.backends import BACKENDS, Backed
 from variants.blocked.block_local import BlockLocal, NearBlocks
 from variants.catalogue import build, check_options, options
+from variants.contract import run_contract
 from variants.full.flex import Flex
 from variants.full.softmax import Softmax
 from variants.interface import Attention, Dims, Request, Unsupported
@@ -112,3 +116,20 @@ def test_a_backend_knows_no_parameters() -> None:
     options = {"window": 4, "global_positions": 1, "tied": False, "backend": "flex"}
     with pytest.raises(ValueError, match="parameters of its own, Longformer has no backend flex"):
         build(Longformer, DIMS, causal=False, options=options)
+
+
+def test_the_contract_takes_a_backend_as_a_trial() -> None:
+    class Compiled(Window):
+        trials = ({"left": 3, "right": 2, "backend": "flex"},)
+
+    findings = run_contract(Compiled, ["dense twin"])
+    assert {(f.status, "CUDA" in f.message) for f in findings} == {("skipped", True)}
+
+
+def test_a_backend_is_among_the_sources_of_its_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[Path]()
+    monkeypatch.setattr(planning, "digest", lambda files, also: seen.extend(files) or "")
+    for backend in ("torch", "flex"):
+        variant = f"window(backend={backend!r})"
+        planning.sources(SpeedCell.model_validate({"variant": variant, "length": 8}), planning.Resolver())
+    assert "backends.py" in {path.name for path in seen}

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.catalogue import build
 from variants.interface import Attention, Dims, Request, Variant
 from variants.laws.lifted import lift
 
@@ -86,7 +87,7 @@ class Case:
     def build(self, *, seed: int = 0) -> Attention:
         """The variant, in float64."""
         dims = Dims(heads=HEADS, head_dim=HEAD_DIM, max_len=MAX_LEN, seed=seed)
-        return lift(self.cls(dims, causal=self.causal, **self.trial)).double().eval()  # pyright: ignore[reportArgumentType]
+        return lift(build(self.cls, dims, causal=self.causal, options=self.trial)).double().eval()
 
     def masks(self) -> tuple[bool, ...]:
         """Whether to ask without a key mask and with one."""
