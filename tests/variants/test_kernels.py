@@ -6,7 +6,7 @@ from variants.catalogue import build, find
 from variants.interface import Dims
 from variants.kernels.fused import fold_key_mask
 from variants.kernels.linear import kernelized_attention
-from variants.kernels.tiling import Tiling, tile
+from variants.kernels.tiling import Tiling, regions, tile
 from variants.kernels.windows import window_attention
 from variants.truncated.window import Near
 
@@ -71,11 +71,9 @@ def test_windows_are_views() -> None:
 
     q, k, v = (normal(1, 2, 1024, 8, seed=s).requires_grad_() for s in range(3))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        tiling = Tiling(count=32, chunk=32, before=64, after=64)
+        tiling = Tiling(chunk=32, before=64, after=64)
         window_attention(q, k, v, pattern=Near(64, 64), tiling=tiling)
-    stretches = 32 * 2 * 160 * 8 * 8
-    assert stretches not in held
-    assert 2 * (1024 + 128) * 8 * 8 in held
+    assert max(held) == 2 * 1024 * 8 * 8
 
 
 @pytest.mark.parametrize("n", [1, 5, 12, 13, 24, 31])
@@ -84,7 +82,7 @@ def test_windows_are_views() -> None:
 def test_any_tiling_gives_the_same(n: int, firsts: int, chunk: int) -> None:
     firsts = min(firsts, n)
     q, k, v = (normal(2, 2, n, 4, seed=s) for s in range(3))
-    tiling = Tiling(count=-(-n // chunk), chunk=chunk, before=2, after=1)
+    tiling = Tiling(chunk=chunk, before=2, after=1)
     found = window_attention(q, k, v, pattern=Near(2, 1), tiling=tiling, firsts=firsts)
     keep = Near(2, 1).dense(n, n) | (torch.arange(n) < firsts)
     scores = (q @ k.transpose(-1, -2) / 2).masked_fill(~keep, -torch.inf)
@@ -93,7 +91,7 @@ def test_any_tiling_gives_the_same(n: int, firsts: int, chunk: int) -> None:
 
 def test_window_gradients_are_those_of_differences() -> None:
     q, k, v = (normal(1, 1, 7, 2, seed=s).requires_grad_() for s in range(3))
-    tiling = Tiling(count=3, chunk=3, before=2, after=1)
+    tiling = Tiling(chunk=3, before=2, after=1)
     mask = torch.tensor([[True, False, True, True, False, False, True]])
 
     def attend(*x: torch.Tensor) -> torch.Tensor:
@@ -103,13 +101,27 @@ def test_window_gradients_are_those_of_differences() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 64, 100, 4096])
-@pytest.mark.parametrize(("before", "after", "multiple"), [(0, 0, 1), (3, 0, 1), (128, 128, 1), (60, 30, 30)])
-def test_tiles_cover_the_sequence(n: int, before: int, after: int, multiple: int) -> None:
-    tiling = tile(n, before=before, after=after, multiple=multiple)
-    assert tiling.chunk <= n
-    assert (tiling.count - 1) * tiling.chunk < n <= tiling.count * tiling.chunk
-    assert tiling.count == 1 or tiling.chunk % multiple == 0
-    assert tiling.count == 1 or (tiling.before, tiling.after) == (before, after)
+@pytest.mark.parametrize("firsts", [0, 1, 40])
+@pytest.mark.parametrize(
+    ("before", "after", "multiple"),
+    [(0, 0, 1), (3, 0, 1), (128, 128, 1), (60, 30, 30), (0, 0, 1000), (900, 900, 300)],
+)
+def test_regions_cover_the_sequence_once(n: int, firsts: int, before: int, after: int, multiple: int) -> None:
+    tiling = tile(before=before, after=after, multiple=multiple)
+    assert tiling.chunk % multiple == 0
+    seen = [0] * n
+    for region in regions(n, tiling, firsts):
+        for piece in range(region.pieces):
+            first, key = (x + piece * region.step for x in (region.first, region.key))
+            for query in range(first, first + region.rows):
+                seen[query] += 1
+            # The stretch holds all that its first and its last query may see.
+            last = first + region.rows - 1
+            assert 0 <= key <= max(first // multiple * multiple - before, 0)
+            assert n >= key + region.keys >= min((last // multiple + 1) * multiple + after, n)
+            assert region.pieces == 1 or key >= firsts
+        assert region.rows <= 128
+    assert seen == [1] * n
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

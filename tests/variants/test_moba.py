@@ -3,7 +3,7 @@ import torch
 
 from variants.blocked.moba import MoBA
 from variants.interface import Dims, Request, masked_softmax
-from variants.kernels import merged, routed, routes
+from variants.kernels import routed, routes
 from variants.kernels.routed import routed_attention
 from variants.kernels.routes import Sizes
 from variants.pattern import Full
@@ -199,7 +199,7 @@ def test_it_is_the_same_without_the_fused_kernel(causal: bool, monkeypatch: pyte
     for key_mask in (None, mask):
         outs = list[tuple[torch.Tensor, ...]]()
         for device in ("cpu", "elsewhere"):
-            monkeypatch.setattr(merged, "_FUSED_ON", device)
+            monkeypatch.setattr("variants.kernels.passes._FUSED_ON", device)
             out = build(causal=causal)(q, k, v, key_mask=key_mask)
             outs.append((out, *torch.autograd.grad(out, (q, k, v), above)))
         for one, other in zip(*outs, strict=True):

@@ -4,8 +4,8 @@ import torch
 from variants.interface import Dims, masked_softmax
 from variants.kernels.merged import Columns, Whole, attend, attend_backward, merged
 from variants.kernels.residues import Classes, Neighbours, Strides, fold, unfold
+from variants.kernels.stretches import Stretches
 from variants.kernels.tiling import Tiling
-from variants.kernels.windows import Stretches
 from variants.sparse.lra_strided_local import StridedGroups
 from variants.sparse.sparse_transformer import SparseTransformer
 
@@ -88,7 +88,7 @@ def test_unfold_undoes_fold(n: int) -> None:
 @pytest.mark.parametrize("causal", [False, True])
 def test_merged_gradients_are_those_of_differences(causal: bool) -> None:
     q, k, v = (normal(1, 1, 7, 2, seed=s).requires_grad_() for s in range(3))
-    tiling = Tiling(count=3, chunk=3, before=1, after=0 if causal else 1)
+    tiling = Tiling(chunk=3, before=1, after=0 if causal else 1)
     near = Stretches(7, Neighbours(1, tiling.after), tiling)
 
     def act(*x: torch.Tensor) -> torch.Tensor:
@@ -100,26 +100,28 @@ def test_merged_gradients_are_those_of_differences(causal: bool) -> None:
 
 
 def test_a_row_without_keys_counts_for_nothing_in_a_merger() -> None:
-    mask = torch.zeros(3, 5, dtype=torch.float64)
-    mask[1] = -torch.inf
+    mask = torch.zeros(1, 1, 3, 5, dtype=torch.float64)
+    mask[:, :, 1] = -torch.inf
     out, lse = attend(normal(1, 1, 3, 4), normal(1, 1, 5, 4), normal(1, 1, 5, 4), mask, 0.5)
     assert out[0, 0, 1].eq(0).all()
     assert lse[0, 0, :, 0].isinf().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_without_a_fused_pass_it_is_the_same(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    q, k, v, grad = (normal(1, 1, 5, 4, seed=s) for s in range(4))
-    mask = (
-        None if causal else torch.zeros(5, 5, dtype=torch.float64).masked_fill_(torch.eye(5) > 0, -torch.inf)
-    )
-    out, lse = attend(q, k, v, mask, 0.5, causal=causal)
-    expected = attend_backward(q, k, v, mask, Whole(grad, out, lse, 0.5), causal=causal)
-    monkeypatch.setattr("variants.kernels.merged._FUSED_ON", "nothing")
-    found, sums = attend(q, k, v, mask, 0.5, causal=causal)
-    torch.testing.assert_close((found, sums), (out, lse))
-    slopes = attend_backward(q, k, v, mask, Whole(grad, out, lse, 0.5), causal=causal)
-    torch.testing.assert_close(slopes, expected)
+@pytest.mark.parametrize("scores", [1, 50, 1000])
+def test_both_ways_give_the_same(causal: bool, scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v, grad = (normal(3, 2, 5, 4, seed=s) for s in range(4))
+    other = (torch.eye(5) > 0)[None, None].repeat(3, 1, 1, 1)
+    other[1] = False
+    mask = None if causal else torch.zeros(other.shape).double().masked_fill_(other, -torch.inf)
+    monkeypatch.setattr("variants.kernels.products._SCORES", {"cpu": scores})
+    ways = list[object]()
+    for device in ("cpu", "nothing"):
+        monkeypatch.setattr("variants.kernels.passes._FUSED_ON", device)
+        out, lse = attend(q, k, v, mask, 0.5, causal=causal)
+        slopes = attend_backward(q, k, v, mask, Whole(grad, out, lse, 0.5), causal=causal)
+        ways.append((out, lse, *slopes))
+    torch.testing.assert_close(ways[0], ways[1])
 
 
 def test_columns_count_their_pairs() -> None:

@@ -103,13 +103,11 @@ class BlockLocal(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Attend in chunks of whole blocks."""
         self.refuse_unless_served(q, k, key_mask)
-        return window_attention(
-            q, k, v, pattern=self.blocks, tiling=self._tiling(q.shape[2]), key_mask=key_mask
-        )
+        return window_attention(q, k, v, pattern=self.blocks, tiling=self._tiling(), key_mask=key_mask)
 
     def cost(self, request: Request) -> Cost:
         """Linear in N; no waste where chunks are blocks."""
-        tiling = self._tiling(request.queries)
+        tiling = self._tiling()
         fused = window_cost(request, tiling)
         size, lines = self.blocks.block, request.batch * request.heads
         reach = self.blocks.back * size + size - 1
@@ -129,6 +127,6 @@ class BlockLocal(Attention):
         """One block for the longest sequence."""
         return cls(dims, causal=causal, block=dims.max_len)
 
-    def _tiling(self, n: int) -> Tiling:
+    def _tiling(self) -> Tiling:
         size = self.blocks.block
-        return tile(n, before=self.blocks.back * size, after=self.blocks.forward * size, multiple=size)
+        return tile(before=self.blocks.back * size, after=self.blocks.forward * size, multiple=size)

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from variants.interface import Request
 from variants.kernels.fused import FOLD, FusedCost, fold_key_mask, fused_cost
-from variants.kernels.residues import Part, Slopes, Whole, attend, attend_backward, merged
+from variants.kernels.merged import Part, Slopes, merged
+from variants.kernels.passes import Whole, attend, attend_backward
 from variants.pattern import Pattern
 
 

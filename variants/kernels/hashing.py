@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-_fused: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_fused_backward: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+from variants.kernels.passes import Whole, attend, attend_backward
 
 # Positions whose sorted rows live at once.
 _ROWS = 16_384
@@ -106,9 +105,8 @@ class _Buckets(torch.autograd.Function):
             sums = packed.new_empty(order.shape[1], len(packed), dtype=precise)
             for number in range(order.shape[1]):
                 part = _Round(rounds, group, number, packed, width)
-                its, its_lse = part.attend()
+                its, its_lse = part.attend(lonely[group, number])
                 outs[number].index_copy_(0, part.rows.long(), its)
-                its_lse = its_lse.masked_fill(lonely[group, number].flatten(), -torch.inf)
                 sums[number].index_copy_(0, part.rows.long(), its_lse)
             whole = sums.logsumexp(0)
             none = whole == -torch.inf
@@ -163,16 +161,20 @@ class _Round:
         self.sorted = packed.index_select(0, places.flatten()).unflatten(0, places.shape)
         self.mask = _mask(buckets, tail, rounds, packed)
 
-    def attend(self) -> tuple[Tensor, Tensor]:
-        """Outputs and logarithms of sums of exponentials, of the sorted rows; the latter any where lonely."""
-        out, lse = _attend(self._own(0), self._seen(1), self._seen(2), self.mask)
-        return self._leave(out), self._leave(lse[..., None])[:, 0]
+    def attend(self, lonely: Bool[Tensor, "lines N"]) -> tuple[Tensor, Tensor]:
+        """Outputs and logarithms of sums of exponentials, of the sorted rows; 0 and -inf where lonely."""
+        empty = F.pad(lonely, (0, self.count * self.chunk - self.n), value=True)
+        empty = empty.unflatten(1, (self.count, self.chunk))[..., None]
+        its = self._own(0), self._seen(1), self._seen(2), self.mask
+        out, lse = attend(*its, self.width**-0.5, empty=empty)
+        return self._leave(out), self._leave(lse)[:, 0]
 
     def backward(self, lse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of the sorted rows of q, k and v. Packed behind those are the gradient and the output."""
-        lse = lse.index_select(0, self.places[:, self.chunk :].flatten())
         q, k, v = self._own(0), self._seen(1), self._seen(2)
-        dq, dk, dv = _attend_backward(self._own(3), q, k, v, self._own(4), lse.view(q.shape[:3]), self.mask)
+        lse = lse.index_select(0, self.places[:, self.chunk :].flatten()).view(*q.shape[:3], 1)
+        whole = Whole(self._own(3), self._own(4), lse, self.width**-0.5)
+        dq, dk, dv = attend_backward(q, k, v, self.mask, whole)
         return self._leave(dq), self._leave(self._folded(dk)), self._leave(self._folded(dv))
 
     def _own(self, column: int) -> Float[Tensor, "lines chunks c D"]:
@@ -211,31 +213,3 @@ def _mask(
     near = (ahead < 0) & (ahead >= -rounds.chunk) if rounds.causal else ahead != 0
     band = torch.zeros(near.shape, dtype=like.dtype, device=like.device).masked_fill_(~near, -torch.inf)
     return torch.where(queries[..., :, None] != keys[..., None, :], -torch.inf, band)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and logarithm of the sum of exponentials; a row that sees none gives 0, and any logarithm."""
-    if q.device.type == "cpu":
-        return _fused(q, k, v, 0.0, False, attn_mask=mask, scale=q.shape[-1] ** -0.5)
-    scores = _scores(q, k, mask)
-    lse = scores.logsumexp(-1)
-    lse = lse.masked_fill(lse == -torch.inf, 0.0)
-    return (scores - lse[..., None]).exp_().to(v.dtype) @ v, lse
-
-
-def _attend_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v, where `out` and `lse` are those of the whole softmax."""
-    scale = q.shape[-1] ** -0.5
-    if q.device.type == "cpu":
-        return _fused_backward(grad, q, k, v, out, lse, 0.0, False, attn_mask=mask, scale=scale)
-    weights = (_scores(q, k, mask) - lse[..., None]).exp_()
-    along = (grad * out).sum(-1, keepdim=True, dtype=lse.dtype)
-    slopes = (weights * (grad @ v.transpose(-1, -2) - along) * scale).to(q.dtype)
-    return slopes @ k, slopes.transpose(-1, -2) @ q, weights.to(v.dtype).transpose(-1, -2) @ grad
-
-
-def _scores(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    precise = torch.promote_types(q.dtype, torch.float32)
-    return (q @ k.transpose(-1, -2)).to(precise) * q.shape[-1] ** -0.5 + mask

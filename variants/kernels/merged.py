@@ -5,7 +5,7 @@ passes, in whatever arrangement suits each, and `merged` weighs their results ag
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,26 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from variants.kernels.passes import Whole, attend, attend_backward
+
 # Queries that share a pass over causal columns.
 COLUMN_SLAB = 512
-
-# Where these two operators, which torch does not document, are there.
-_FUSED_ON = "cpu"
-_fused: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_fused_backward: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-
-
-class Whole(NamedTuple):
-    """What a part must know of the whole softmax to take its share of the backward pass."""
-
-    grad: Float[Tensor, "L N D"]
-    out: Float[Tensor, "L N D"]
-    lse: Float[Tensor, "L N 1"]
-    scale: float
-
-    def arranged(self, way: Callable[[Tensor], Tensor]) -> "Whole":
-        """The same in another arrangement of the queries."""
-        return Whole(way(self.grad), way(self.out), way(self.lse), self.scale)
 
 
 class Slopes(NamedTuple):
@@ -73,12 +57,12 @@ def merged(
     told lse and output of the whole, gives its share of the gradient (Liu et al. 2023, section 3,
     https://arxiv.org/abs/2310.01889). There is no second derivative.
     """
-    out = _Merged.apply(parts, scale, *(_dense_rows(x.flatten(0, 1)) for x in (q, k, v)))
+    out = _Merged.apply(parts, scale, *(dense_rows(x.flatten(0, 1)) for x in (q, k, v)))
     assert isinstance(out, Tensor)
     return out.unflatten(0, q.shape[:2])
 
 
-def _dense_rows(x: Tensor) -> Tensor:
+def dense_rows(x: Tensor) -> Tensor:
     """With the numbers of a row side by side, as the kernels want them."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
@@ -113,49 +97,9 @@ class _Merged(torch.autograd.Function):
         of_queries, of_keys = ctx.shapes
         slopes = Slopes(*(grad.new_zeros(shape, dtype=precise) for shape in (of_queries, of_keys, of_keys)))
         for part, count in zip(ctx.parts, ctx.counts, strict=True):
-            part.add_slopes(rest[:count], Whole(_dense_rows(grad), out, lse, ctx.scale), slopes)
+            part.add_slopes(rest[:count], Whole(dense_rows(grad), out, lse, ctx.scale), slopes)
             rest = rest[count:]
         return None, None, *(slope.to(out.dtype) for slope in slopes)
-
-
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, *, causal: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Output and log sum exp of a fused pass over 4-D inputs; 0 and -inf for a row without keys.
-
-    Elsewhere than on a CPU, where no fused pass is asked for, all scores of the call are in memory at once.
-    """
-    if q.device.type == _FUSED_ON:
-        out, lse = _fused(q, k, v, 0.0, causal, attn_mask=mask, scale=scale)
-        if mask is not None:
-            # The kernel says 0 for a row without keys, which would count as a key of score 0.
-            lse = lse.masked_fill(mask.amax(-1) == -torch.inf, -torch.inf)
-        return out, lse[..., None]
-    scores = _scores(q, k, mask, scale, causal=causal)
-    lse = scores.logsumexp(-1, keepdim=True)
-    weights = (scores - lse.masked_fill(lse == -torch.inf, 0.0)).exp_()
-    return weights.to(v.dtype) @ v, lse
-
-
-def attend_backward(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, whole: Whole, *, causal: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v of such a pass; `whole` arranged as q is."""
-    grad, out, lse, scale = whole
-    if q.device.type == _FUSED_ON:
-        return _fused_backward(grad, q, k, v, out, lse[..., 0], 0.0, causal, attn_mask=mask, scale=scale)
-    weights = (_scores(q, k, mask, scale, causal=causal) - lse).exp_()
-    along = (grad * out).sum(-1, keepdim=True, dtype=lse.dtype)
-    slopes = (weights * (grad @ v.transpose(-1, -2) - along) * scale).to(q.dtype)
-    return slopes @ k, slopes.transpose(-1, -2) @ q, weights.to(v.dtype).transpose(-1, -2) @ grad
-
-
-def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float, *, causal: bool) -> Tensor:
-    scores = (q @ k.transpose(-1, -2)).to(torch.promote_types(q.dtype, torch.float32)) * scale
-    if causal:
-        above = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        return scores.masked_fill_(above, -torch.inf)
-    return scores if mask is None else scores + mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,4 +153,5 @@ class Columns(Part):
         if not self.causal:
             return None
         after = self.index[:seen] > torch.arange(rows.start, rows.stop, device=like.device)[:, None]
-        return torch.zeros(after.shape, dtype=like.dtype, device=like.device).masked_fill_(after, -torch.inf)
+        mask = torch.zeros(after.shape, dtype=like.dtype, device=like.device).masked_fill_(after, -torch.inf)
+        return mask[None, None]

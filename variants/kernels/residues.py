@@ -12,27 +12,10 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from variants.kernels.merged import Part, Slopes, Whole, attend, attend_backward, merged
+from variants.kernels.merged import Part, Slopes
+from variants.kernels.passes import Whole, attend, attend_backward
 from variants.pattern import Full, Pattern
 from variants.truncated.window import Near
-
-__all__ = [
-    "Blocks",
-    "Classes",
-    "NearOrGlobal",
-    "Neighbours",
-    "Part",
-    "Slopes",
-    "Strides",
-    "Whole",
-    "attend",
-    "attend_backward",
-    "class_length",
-    "fold",
-    "fold_mask",
-    "merged",
-    "unfold",
-]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from variants.interface import Cost, Request
-from variants.kernels.merged import Whole, attend, attend_backward
+from variants.kernels.passes import Whole, attend, attend_backward
 from variants.kernels.routes import Routes, Sizes, bag, negative
 
 # Positions whose chosen blocks are attended to together.

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from variants.kernels.merged import Whole, attend, attend_backward
+from variants.kernels.passes import Whole, attend, attend_backward
 
 # Bytes of gathered keys and values in a slab: what a cache holds; elsewhere, what keeps a device busy.
 _SLAB = {"cpu": 2**21}

@@ -124,7 +124,8 @@ class Longformer(Attention):
             saved, executed = saved + rows.bytes_saved, executed + rows.pairs_executed
         if self.projections is not None:
             moved = lines * (firsts + 2 * seen) * request.head_dim
-            saved += moved * request.dtype.itemsize
+            # With a key mask, what is kept of them are folded copies, which are counted already.
+            saved += 0 if request.key_mask else moved * request.dtype.itemsize
             forward, backward = (x + f * moved * request.head_dim for x, f in ((forward, 2), (backward, 4)))
         bound = None if self.shape.global_positions else self.shape.window
         return Cost(
@@ -147,4 +148,4 @@ class Longformer(Attention):
     def _cut(self, n: int) -> tuple[int, int, Tiling]:
         """Global positions of n, how many keys they need (with causal only each other), and the chunks."""
         firsts = min(self.shape.global_positions, n)
-        return firsts, firsts if self.causal else n, tile(n, before=self.near.left, after=self.near.right)
+        return firsts, firsts if self.causal else n, tile(before=self.near.left, after=self.near.right)

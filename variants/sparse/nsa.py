@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from variants.blocked.moba import MoBA
 from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
+from variants.kernels.fused import FOLD
 from variants.kernels.selected import compressed_attention, compressed_cost
 from variants.truncated.window import Window
 
@@ -120,12 +121,15 @@ class NSA(Attention):
         parts = (coarse, self.selected.cost(request), self.near.cost(request))
         rows = request.batch * request.heads * request.queries
         gates = 6 * rows * request.head_dim
+        # Three gates, and what the window gives, which by itself keeps nothing but q, k and v.
+        width = request.head_dim + (FOLD if request.key_mask else 0)
+        kept = rows * (3 + width) * request.dtype.itemsize
         return Cost(
             flops_forward=sum(x.flops_forward for x in parts) + gates,
             flops_backward=sum(x.flops_backward for x in parts) + 2 * gates,
             pairs_useful=sum(x.pairs_useful for x in parts),
             pairs_executed=sum(x.pairs_executed for x in parts),
-            bytes_saved=sum(x.bytes_saved for x in parts) + 3 * rows * request.dtype.itemsize,
+            bytes_saved=sum(x.bytes_saved for x in parts) + kept,
             parameters=self.gate.numel(),
             state=2 * request.heads * request.head_dim * request.keys if self.causal else None,
             reach=None,

@@ -19,8 +19,9 @@ from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.fused import FOLD, fold_key_mask, fused_cost
 from variants.kernels.merged import Columns, Part, merged
 from variants.kernels.residues import Blocks, Classes, Neighbours, Strides, class_length
+from variants.kernels.stretches import Stretches
 from variants.kernels.tiling import tile
-from variants.kernels.windows import Stretches, window_cost, window_pairs
+from variants.kernels.windows import window_cost, window_pairs
 from variants.pattern import Pattern
 
 Kind = Literal["strided", "fixed"]
@@ -102,14 +103,14 @@ class SparseTransformer(Attention):
         n, size, lines = request.queries, request.dtype.itemsize, request.batch * request.heads
         width = request.head_dim + (FOLD if request.key_mask else 0)
         tiling = (near := self._near(n)) and near.tiling
-        pairs, kept = self._far(n, padded=tiling is None or tiling.before > 0, masked=request.key_mask)
+        pairs, kept = self._far(n)
         far = fused_cost(pairs=lines * pairs, rows=0 if tiling else lines * n, width=width, itemsize=size)
         more = lines * kept * width * size
         if tiling is None:
             more += lines * n * width * size if request.key_mask else 0
             first, executed = fused_cost(pairs=0, rows=0, width=width, itemsize=size), 0
         else:
-            first, executed = window_cost(request, tiling), window_pairs(request, tiling)
+            first, executed = window_cost(request, tiling, merges=True), window_pairs(request, tiling)
         back, forward = self.shape.reach(n)
         return Cost(
             flops_forward=first.flops_forward + far.flops_forward,
@@ -134,17 +135,17 @@ class SparseTransformer(Attention):
             if shape.summary == shape.stride:
                 return None
             own = replace(shape, summaries=False)
-            return Stretches(n, own, tile(n, before=0, after=0, multiple=shape.stride))
+            return Stretches(n, own, tile(before=0, after=0, multiple=shape.stride))
         if shape.stride == 1 or n == 1:
             return None
         side, after = shape.stride - 1, 0 if self.causal else shape.stride - 1
-        return Stretches(n, Neighbours(side, after), tile(n, before=side, after=after))
+        return Stretches(n, Neighbours(side, after), tile(before=side, after=after))
 
-    def _far(self, n: int, *, padded: bool, masked: bool) -> tuple[int, int]:
+    def _far(self, n: int) -> tuple[int, int]:
         """Of each of B and H, the pairs computed in the far part, and the rows copied for it."""
         if isinstance(self.shape, Blocks):
             chosen = self.shape.chosen(n)
             return (Columns(chosen, self.causal).pairs(n), 2 * len(chosen)) if len(chosen) else (0, 0)
         d = min(self.shape.stride, n)
         length = class_length(n, d)
-        return d * length**2, 3 * d * length if n % d else 2 * n if masked and padded else 0
+        return d * length**2, 3 * d * length if n % d else 0

@@ -120,12 +120,12 @@ class Chunked(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Attend in runs of whole chunks."""
         self.refuse_unless_served(q, k, key_mask)
-        tiling = self._tiling(q.shape[2])
+        tiling = self._tiling()
         return window_attention(q, k, v, pattern=self.chunks, tiling=tiling, key_mask=key_mask)
 
     def cost(self, request: Request) -> Cost:
         """Linear in N; no waste where a run is one chunk."""
-        tiling, lines = self._tiling(request.queries), request.batch * request.heads
+        tiling, lines = self._tiling(), request.batch * request.heads
         fused = window_cost(request, tiling)
         reach = (self.chunks.left + 1) * self.chunks.chunk - 1
         return Cost(
@@ -144,6 +144,6 @@ class Chunked(Attention):
         """One chunk for the longest sequence."""
         return cls(dims, causal=causal, chunk=dims.max_len)
 
-    def _tiling(self, n: int) -> Tiling:
+    def _tiling(self) -> Tiling:
         chunk, left = self.chunks.chunk, self.chunks.left
-        return tile(n, before=left * chunk, after=self.chunks.right, multiple=chunk)
+        return tile(before=left * chunk, after=self.chunks.right, multiple=chunk)

@@ -98,7 +98,7 @@ class DilatedWindow(Attention):
         out = window_attention(
             *(fold(x, step) for x in (q, k, v)),
             pattern=Near(self.steps.left, self.steps.right),
-            tiling=self._tiling(n),
+            tiling=self._tiling(),
             key_mask=fold_mask(key_mask, step, k) if self._masks(n, key_mask is not None) else None,
         )
         return unfold(out, step, n)
@@ -106,15 +106,13 @@ class DilatedWindow(Attention):
     def cost(self, request: Request) -> Cost:
         """That of a window over the folded classes, and the folded copies."""
         n, step = request.queries, self.steps.dilation
-        length, tiling = class_length(n, step), self._tiling(n)
+        length, tiling = class_length(n, step), self._tiling()
         masked = self._masks(n, request.key_mask)
         folded = replace(request, batch=request.batch * step, queries=length, keys=length, key_mask=masked)
         fused = window_cost(folded, tiling)
-        kept, whole = 0, request.heads * folded.batch * length * request.head_dim * request.dtype.itemsize
+        kept = 0
         if step > 1 and not masked:
-            covered = tiling.count * tiling.chunk
-            kept += whole if covered == length else 0
-            kept += 2 * whole if covered + tiling.before + tiling.after == length else 0
+            kept = 3 * request.heads * folded.batch * length * request.head_dim * request.dtype.itemsize
         left, right = (min(side, (n - 1) // step) for side in (self.steps.left, self.steps.right))
         window = 2 * request.heads * request.head_dim * self.steps.left * step
         return Cost(
@@ -133,9 +131,8 @@ class DilatedWindow(Attention):
         """Without gaps, and as wide as the longest sequence."""
         return cls(dims, causal=causal, window=dims.max_len, dilation=1)
 
-    def _tiling(self, n: int) -> Tiling:
-        length = class_length(n, self.steps.dilation)
-        return tile(length, before=self.steps.left, after=self.steps.right)
+    def _tiling(self) -> Tiling:
+        return tile(before=self.steps.left, after=self.steps.right)
 
     def _masks(self, n: int, given: bool) -> bool:
         """Whether keys are masked: what fills up a class stands at its end, where causal queries look not."""

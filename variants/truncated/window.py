@@ -96,13 +96,11 @@ class Window(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Attend chunk by chunk, each to its stretch of keys."""
         self.refuse_unless_served(q, k, key_mask)
-        return window_attention(
-            q, k, v, pattern=self.near, tiling=self._tiling(q.shape[2]), key_mask=key_mask
-        )
+        return window_attention(q, k, v, pattern=self.near, tiling=self._tiling(), key_mask=key_mask)
 
     def cost(self, request: Request) -> Cost:
         """Linear in N; the waste is what a chunk computes outside the band."""
-        tiling = self._tiling(request.queries)
+        tiling = self._tiling()
         fused = window_cost(request, tiling)
         lines = request.batch * request.heads
         return Cost(
@@ -121,5 +119,5 @@ class Window(Attention):
         """A window as wide as the longest sequence."""
         return cls(dims, causal=causal, left=dims.max_len, right=dims.max_len)
 
-    def _tiling(self, n: int) -> Tiling:
-        return tile(n, before=self.near.left, after=self.near.right)
+    def _tiling(self) -> Tiling:
+        return tile(before=self.near.left, after=self.near.right)
