@@ -21,9 +21,10 @@ from torch.nn import functional as F
 
 from variants.interface import Cost, Request
 from variants.kernels.fused import FOLD, fold_key_mask
+from variants.kernels.products import Room, weights_and_slopes
 
 # Bytes of gathered keys and values in a slab: what a cache holds; elsewhere, what keeps a device busy.
-_SLAB = {"cpu": 2**21}
+_SLAB = {"cpu": 2**22}
 _SLAB_ELSE = 2**28
 
 _Three = tuple[Tensor, Tensor, Tensor]
@@ -175,29 +176,19 @@ class _Gathered(torch.autograd.Function):
         precise = torch.promote_types(k.dtype, torch.float32)
         found = torch.zeros_like(q), torch.zeros_like(k, dtype=precise), torch.zeros_like(v, dtype=precise)
         into = [_rows(x, plan.block) for x in found]
+        rooms = Room(q), Room(q)
         for queries, keys, mask in _slabs(plan, k):
-            blocks = _gather((q, k, v), queries, keys, plan.block)
-            above = _rows(grad, plan.block).index_select(0, queries.flatten()).view_as(blocks[0])
-            grads = _gradients(blocks, above, mask, plan.scale)
-            into[0].index_copy_(0, queries.flatten(), _rows(grads[0], plan.block).to(q.dtype))
-            for rows, one in zip(into[1:], grads[1:], strict=True):
+            its = [x.squeeze(1) for x in _gather((q, k, v), queries, keys, plan.block)]
+            above = _rows(grad, plan.block).index_select(0, queries.flatten()).view_as(its[0])
+            its_q, its_k, its_v, above = (x.to(precise) for x in (*its, above))
+            added = () if mask is None else ((slice(None), mask.squeeze(1)),)
+            weights, slopes = weights_and_slopes(its_q, its_k, its_v, added, above, plan.scale, rooms)
+            of_q = torch.bmm(slopes, its_k).mul_(plan.scale)
+            into[0].index_copy_(0, queries.flatten(), _rows(of_q, plan.block).to(q.dtype))
+            of_k, of_v = torch.bmm(slopes.mT, its_q.mul_(plan.scale)), torch.bmm(weights.mT, above)
+            for rows, one in zip(into[1:], (of_k, of_v), strict=True):
                 rows.index_add_(0, keys.flatten(), _rows(one, plan.block))
         return found[0], found[1].to(k.dtype), found[2].to(v.dtype), None
-
-
-def _gradients(x: _Three, above: Tensor, mask: Tensor | None, scale: float) -> _Three:
-    """Gradients of q, k and v by hand: the fused kernel would need its output, which is one product more."""
-    precise = torch.promote_types(above.dtype, torch.float32)
-    q, k, v, above = (one.to(precise).squeeze(1) for one in (*x, above))
-    q = q * scale
-    weights = q @ k.transpose(1, 2)
-    if mask is not None:
-        weights += mask[:, 0]
-    weights = weights.softmax(-1)
-    inner = above @ v.transpose(1, 2)
-    inner -= (inner * weights).sum(-1, keepdim=True)
-    inner *= weights
-    return (inner @ k).mul_(scale), inner.transpose(1, 2) @ q, weights.transpose(1, 2) @ above
 
 
 def _rows(x: Tensor, block: int) -> Float[Tensor, "blocks bW"]:
