@@ -25,6 +25,7 @@ from variants.full.xformers import Xformers
 from variants.interface import Variant
 from variants.low_rank.based import Based
 from variants.low_rank.cosformer import Cosformer
+from variants.low_rank.efficient import Efficient
 from variants.low_rank.hedgehog import Hedgehog
 from variants.low_rank.linear import Linear
 from variants.low_rank.linformer import Linformer
@@ -77,6 +78,7 @@ VARIANTS: dict[str, type[Variant]] = {
     "performer": Performer,
     "linear": Linear,
     "cosformer": Cosformer,
+    "efficient": Efficient,
     "luna": Luna,
     "synthesizer": Synthesizer,
     "based": Based,

@@ -2,87 +2,112 @@
 
     out_i = phi(q_i) S_i / phi(q_i) z_i,  S_i = sum_j phi(k_j) v_j^T,  z_i = sum_j phi(k_j)
 
-The normaliser is what the numerator is for v = 1. Causal attention takes it so: v carries a column of ones,
-and both are one product. It goes by chunks: what lies before a chunk is one state S, carried from chunk to
-chunk; what lies inside is a masked product of c x c. A state is kept per chunk, never one per position.
+Both passes are streams (`kernels.streams`, `kernels.causal_streams`): features of a slab of positions at a
+time, never those of a sequence. Backward maps anew; it keeps the sums alone. There is no second derivative.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from variants.interface import Cost, Request
+from variants.kernels.causal_streams import State, attend_causal, attend_causal_backward, chunk_length
+from variants.kernels.feature_maps import Features
+from variants.kernels.streams import SMALLEST, Call, Plan, Sums, attend, attend_backward
 from variants.pattern import Full
 
-# Below this a normaliser counts as 0. Far below any sum of positive features worth dividing by, and its
-# square, which the backward pass divides by, is still a number in float32.
-SMALLEST = 1e-12
+GIVEN = Features()
 
 
 def kernelized_attention(
-    phi_q: Float[Tensor, "B H N P"],
-    phi_k: Float[Tensor, "B H M P"],
+    q: Float[Tensor, "B H N E"],
+    k: Float[Tensor, "B H M E"],
     v: Float[Tensor, "B H M D"],
     *,
-    causal: bool,
+    of_q: Features = GIVEN,
+    of_k: Features = GIVEN,
+    causal: bool = False,
+    by_feature: bool = False,
     key_mask: Bool[Tensor, "B M"] | None = None,
 ) -> Float[Tensor, "B H N D"]:
     """Normalised products of features; a query without keys gives 0.
 
-    Half types are summed in float32: a state adds up all positions, and bfloat16 stops counting at 256.
+    Half types are mapped and summed in float32: a state adds up all positions, and bfloat16 stops counting
+    at 256.
 
     Args:
-        phi_q: features of the queries, not negative.
-        phi_k: features of the keys, not negative, P to a key.
+        q: queries.
+        k: keys.
         v: values.
+        of_q: features of the queries, not negative.
+        of_k: features of the keys, not negative.
         causal: sum over j <= i only; N must be M.
+        by_feature: normalise otherwise: the weights of a feature sum to 1 over the keys, those of a query
+            over the features. Not causal.
         key_mask: keys that exist. Applied to the features: a feature map need not send 0 to 0.
     """
-    precise = torch.promote_types(v.dtype, torch.float32)
-    phi_q, phi_k = phi_q.to(precise), phi_k.to(precise)
-    if key_mask is not None:
-        phi_k = phi_k.masked_fill(~key_mask[:, None, :, None], 0.0)
-    if not causal:
-        # Without the column of ones: it would cost a copy of v, and products of an odd width.
-        above = phi_q @ (phi_k.transpose(-1, -2) @ v.to(precise))
-        below = phi_q @ phi_k.sum(2)[..., None]
-    else:
-        sums = _causal_sums(phi_q, phi_k, F.pad(v.to(precise), (0, 1), value=1.0))
-        above, below = sums[..., :-1], sums[..., -1:]
-    return (above / below.clamp(min=SMALLEST)).to(v.dtype)
+    assert not (causal and by_feature), "weights that sum to 1 over the keys see the future"
+    weights = (*of_q.weights, *of_k.weights)
+    keeps = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights))
+    plan = Plan(of_q, of_k, causal=causal, by_feature=by_feature, keeps=keeps)
+    out = _Kernelized.apply(plan, q, k, v, key_mask, *weights)
+    assert isinstance(out, Tensor)
+    return out
 
 
-def _causal_sums(
-    phi_q: Float[Tensor, "B H N P"], phi_k: Float[Tensor, "B H N P"], v: Float[Tensor, "B H N W"]
-) -> Float[Tensor, "B H N W"]:
-    """The sum over j <= i of (phi(q_i) . phi(k_j)) v_j."""
-    n = v.shape[2]
-    count, chunk = chunks(n, phi_q.shape[-1])
-    if count * chunk > n:
-        phi_q, phi_k, v = (F.pad(x, (0, 0, 0, count * chunk - n)) for x in (phi_q, phi_k, v))
-    phi_q, phi_k, v = (x.unflatten(2, (count, chunk)) for x in (phi_q, phi_k, v))
-    inside = (phi_q @ phi_k.transpose(-1, -2)).tril() @ v
-    if count > 1:
-        own = phi_k[:, :, :-1].transpose(-1, -2) @ v[:, :, :-1]
-        inside = inside + F.pad(phi_q[:, :, 1:] @ own.cumsum(2), (0, 0, 0, 0, 1, 0))
-    return inside.flatten(2, 3)[:, :, :n]
+class _Kernelized(torch.autograd.Function):
+    """See `kernelized_attention`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, plan: Plan, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, *weights: Tensor
+    ) -> Tensor:
+        """Attend; keep the sums."""
+        call = _call(plan, q, k, v, key_mask, weights)
+        if plan.causal:
+            out, states = attend_causal(plan, call)
+            sums = tuple(x for state in states for x in state)
+        else:
+            out, sums = attend(plan, call)
+        if plan.keeps:
+            ctx.plan = plan
+            ctx.save_for_backward(q, k, v, key_mask, *weights, *sums)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Map anew, slab by slab."""
+        plan: Plan = ctx.plan
+        q, k, v, key_mask, *rest = ctx.saved_tensors
+        count = len(plan.of_q.weights) + len(plan.of_k.weights)
+        weights, sums = rest[:count], rest[count:]
+        call = _call(plan, q, k, v, key_mask, weights)
+        if plan.causal:
+            states = [State(*pair) for pair in zip(sums[::2], sums[1::2], strict=True)]
+            found = attend_causal_backward(plan, call, states, grad)
+        else:
+            found = attend_backward(plan, call, Sums(*sums), grad)
+        learned = iter((*found.weights_q, *found.weights_k))
+        of_weights = (next(learned) if w.requires_grad else None for w in weights)
+        return None, found.q, found.k, found.v, None, *of_weights
 
 
-def chunks(n: int, features: int) -> tuple[int, int]:
-    """How many chunks, and how long, for n positions.
-
-    As long as there are features, states and the products inside chunks take as much room as k and v do;
-    at least 64, that products stay worth their call.
-    """
-    chunk = min(n, max(64, features))
-    return -(-n // chunk), chunk
+def _call(
+    plan: Plan, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, weights: Sequence[Tensor]
+) -> Call:
+    count = len(plan.of_q.weights)
+    return Call(q, k, v, key_mask, weights[:count], weights[count:])
 
 
-def kernelized_cost(request: Request, *, features: int, causal: bool, maps_keep: bool = False) -> Cost:
-    """The cost of `kernelized_attention`; `bytes_saved` counts the features among what is kept.
+def kernelized_cost(request: Request, *, features: int, causal: bool, exponential: bool = False) -> Cost:
+    """The cost of `kernelized_attention`, feature maps aside.
 
     Pairs are covered by sums and not computed one by one, so all of them count as useful and none as waste.
 
@@ -90,34 +115,31 @@ def kernelized_cost(request: Request, *, features: int, causal: bool, maps_keep:
         request: what it is the cost of.
         features: to a query or key.
         causal: whether sums go over j <= i only.
-        maps_keep: the feature map keeps its result, which is kept twice where chunks or a mask copy it.
+        exponential: their exponents' maxima are kept beside the norms; not with causal.
     """
-    lines = request.batch * request.heads
-    width = request.head_dim + 1
+    lines, width = request.batch * request.heads, request.head_dim
     size = max(request.dtype.itemsize, 4)
     if causal:
-        count, chunk = chunks(request.queries, features)
-        rows = count * chunk
-        inside = rows * chunk
-        flops = 2 * inside * (features + width) + 4 * (count - 1) * chunk * features * width
-        kept = rows * (2 * features + width) + inside + (count - 1) * features * width
-        padded = rows > request.queries
+        chunk = chunk_length(request.queries, features)
+        count, rest = divmod(request.queries, chunk)
+        inside = count * chunk**2 + rest**2
+        later, earlier = request.queries - chunk, (count + bool(rest) - 1) * chunk
+        forward = inside * (features + width) + (later + earlier) * features * width
+        backward = inside * (3 * features + 2 * width) + 2 * (later + earlier) * features * width
+        states = earlier // chunk
     else:
-        flops = 2 * features * (request.keys * request.head_dim + request.queries * width)
-        kept = (request.queries + request.keys + width) * features
-        kept += request.keys * request.head_dim if request.dtype.itemsize < size else 0
-        padded = False
-    if maps_keep:
-        kept += features * (padded * request.queries + (padded or request.key_mask) * request.keys)
-    kept += request.queries * (width + 1)
+        forward = (request.queries + request.keys) * features * width
+        backward = 2 * forward
+        states = 1
     pairs = lines * Full(causal).pairs(request.queries, request.keys)
+    kept = states * features * (width + 1 + exponential)
     return Cost(
-        flops_forward=lines * flops,
-        flops_backward=lines * 2 * flops,
+        flops_forward=2 * lines * forward,
+        flops_backward=2 * lines * backward,
         pairs_useful=pairs,
         pairs_executed=pairs,
-        bytes_saved=lines * kept * size + (request.batch * request.keys if request.key_mask else 0),
-        state=request.heads * features * width if causal else None,
+        bytes_saved=lines * kept * size,
+        state=request.heads * features * (width + 1) if causal else None,
         reach=None,
         look_ahead=0 if causal else None,
     )
@@ -149,7 +171,8 @@ def with_maps(
     return replace(
         cost,
         flops_forward=cost.flops_forward + flops,
-        flops_backward=cost.flops_backward + (1 + learned) * flops,
+        # Once to map anew.
+        flops_backward=cost.flops_backward + (2 + learned) * flops,
         bytes_saved=cost.bytes_saved + kept * max(request.dtype.itemsize, 4),
         parameters=parameters,
     )

@@ -5,7 +5,7 @@
 Arora et al. 2024, section 4.1, https://arxiv.org/abs/2402.18668. With symmetric products counted once these
 are 1 + F + F (F + 1) / 2 features. W_q and W_k are learned, F x D. Deviations: they act per head on what is
 already projected; the paper's architecture alternates such layers with sliding windows, which are the variant
-`window` here and no part of this one; the features of all positions are held at once, 153 each at F = 16.
+`window` here and no part of this one.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
+from variants.kernels.feature_maps import Features
 from variants.kernels.linear import SMALLEST, kernelized_attention, kernelized_cost, with_maps
 from variants.pattern import Full, Pattern
 
@@ -69,10 +70,12 @@ class Based(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Map to features, sum up the keys and values, then ask each query."""
         self.refuse_unless_served(q, k, key_mask)
-        if key_mask is not None:
-            k = k.masked_fill(~key_mask[:, None, :, None], 0.0)
-        phi_q, phi_k = taylor(q, self.of_q), taylor(k, self.of_k)
-        return kernelized_attention(phi_q, phi_k, v, causal=self.causal, key_mask=key_mask)
+        precise, width = torch.promote_types(q.dtype, torch.float32), self._features()
+        of_q, of_k = (
+            Features(taylor, back=None, width=width, weights=(own.to(precise),))
+            for own in (self.of_q, self.of_k)
+        )
+        return kernelized_attention(q, k, v, of_q=of_q, of_k=of_k, causal=self.causal, key_mask=key_mask)
 
     def weights(
         self,
@@ -91,22 +94,22 @@ class Based(Attention):
 
     def cost(self, request: Request) -> Cost:
         """Two products with W, and kernelized attention."""
-        heads, width, head_dim = self.of_q.shape
-        lines = request.batch * heads
-        pairs = width * (width + 1) // 2
-        kept = lines * (request.queries + request.keys) * 2 * pairs
-        kept += 2 * lines * width * head_dim + (lines * request.keys * head_dim if request.key_mask else 0)
-        cost = kernelized_cost(request, features=1 + width + pairs, causal=self.causal)
+        cost = kernelized_cost(request, features=self._features(), causal=self.causal)
         numbers = sum(p.numel() for p in self.parameters())
-        return with_maps(cost, request, width=width, learned=1, kept=kept, parameters=numbers)
+        return with_maps(cost, request, width=self.of_q.shape[1], learned=1, parameters=numbers)
+
+    def _features(self) -> int:
+        """How many there are to a query or key."""
+        width = self.of_q.shape[1]
+        return 1 + width + width * (width + 1) // 2
 
 
-def taylor(x: Float[Tensor, "B H N D"], own: Float[Tensor, "H F D"]) -> Float[Tensor, "B H N P"]:
-    """Features whose products are 1 + s + s^2 / 2, s = W x . W y / sqrt(F); in float32 for half types."""
-    precise = torch.promote_types(x.dtype, torch.float32)
+def taylor(x: Float[Tensor, "B H R D"], first: int, own: Float[Tensor, "H F D"]) -> Float[Tensor, "B H R P"]:
+    """Features whose products are 1 + s + s^2 / 2, s = W x . W y / sqrt(F)."""
+    del first
     width = own.shape[1]
-    y = x.to(precise) @ (own.to(precise) * width**-0.25).transpose(-1, -2)
-    first, second = torch.triu_indices(width, width, device=x.device)
+    y = x @ (own * width**-0.25).transpose(-1, -2)
+    one, other = torch.triu_indices(width, width, device=x.device)
     # y_a y_b / sqrt(2) twice, once for each order, is y_a y_b once; a square is there once.
-    share = y.new_ones(len(first)).masked_fill(first == second, 0.5**0.5)
-    return torch.cat((torch.ones_like(y[..., :1]), y, y[..., first] * (y[..., second] * share)), -1)
+    share = y.new_ones(len(one)).masked_fill(one == other, 0.5**0.5)
+    return torch.cat((torch.ones_like(y[..., :1]), y, y[..., one] * (y[..., other] * share)), -1)

@@ -8,7 +8,6 @@ nothing; a query whose weights are all 0 gives 0; without causal, queries and ke
 """
 
 import math
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -16,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from variants.interface import Attention, Caps, Cost, Request
+from variants.kernels.feature_maps import Features
 from variants.kernels.linear import SMALLEST, kernelized_attention, kernelized_cost
 
 
@@ -45,8 +45,8 @@ class Cosformer(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Map to features, sum up the keys and values, then ask each query."""
         self.refuse_unless_served(q, k, key_mask)
-        phi_q, phi_k = self._features(q), self._features(k)
-        return kernelized_attention(phi_q, phi_k, v, causal=self.causal, key_mask=key_mask)
+        phi = Features(self._features, back=None, width=2 * q.shape[-1])
+        return kernelized_attention(q, k, v, of_q=phi, of_k=phi, causal=self.causal, key_mask=key_mask)
 
     def kept(
         self,
@@ -79,15 +79,11 @@ class Cosformer(Attention):
 
     def cost(self, request: Request) -> Cost:
         """That of kernelized attention with 2 D features."""
-        cost = kernelized_cost(request, features=2 * request.head_dim, causal=self.causal)
-        lines, positions = request.batch * request.heads, request.queries + request.keys
-        # The positive parts, and a cosine and a sine of each position.
-        kept = positions * (lines * request.head_dim + 2)
-        return replace(cost, bytes_saved=cost.bytes_saved + kept * max(request.dtype.itemsize, 4))
+        return kernelized_cost(request, features=2 * request.head_dim, causal=self.causal)
 
-    def _features(self, x: Float[Tensor, "B H N D"]) -> Float[Tensor, "B H N P"]:
-        """relu(x) times the cosine and the sine of the position, in float32 for half types."""
-        precise = torch.promote_types(x.dtype, torch.float32)
-        angle = torch.arange(x.shape[2], device=x.device, dtype=precise) * (math.pi / 2 / self.dims.max_len)
-        x = x.to(precise).relu()
-        return torch.cat((x * angle.cos()[:, None], x * angle.sin()[:, None]), -1)
+    def _features(self, x: Float[Tensor, "B H R D"], first: int) -> Float[Tensor, "B H R P"]:
+        """relu(x) times the cosine and the sine of the position."""
+        angle = torch.arange(first, first + x.shape[2], device=x.device, dtype=x.dtype)
+        angle = angle[:, None] * (math.pi / 2 / self.dims.max_len)
+        x = x.relu()
+        return torch.cat((x * angle.cos(), x * angle.sin()), -1)

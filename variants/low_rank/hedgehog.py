@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
+from variants.kernels.feature_maps import Features
 from variants.kernels.linear import kernelized_attention, kernelized_cost, kernelized_weights, with_maps
 from variants.pattern import Full, Pattern
 
@@ -55,10 +56,12 @@ class Hedgehog(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Map to features, sum up the keys and values, then ask each query."""
         self.refuse_unless_served(q, k, key_mask)
-        if key_mask is not None:
-            k = k.masked_fill(~key_mask[:, None, :, None], 0.0)
-        phi_q, phi_k = _features(q, self.of_q), _features(k, self.of_k)
-        return kernelized_attention(phi_q, phi_k, v, causal=self.causal, key_mask=key_mask)
+        precise = torch.promote_types(q.dtype, torch.float32)
+        of_q, of_k = (
+            Features(spikes, back=None, width=2 * q.shape[-1], weights=(own.to(precise),))
+            for own in (self.of_q, self.of_k)
+        )
+        return kernelized_attention(q, k, v, of_q=of_q, of_k=of_k, causal=self.causal, key_mask=key_mask)
 
     def weights(
         self,
@@ -73,23 +76,19 @@ class Hedgehog(Attention):
         for x, own in ((q, self.of_q), (k, self.of_k)):
             y = torch.einsum("hed,bhnd->bhne", own, x)
             y = y - y.detach().abs().amax(-1, keepdim=True), -y - y.detach().abs().amax(-1, keepdim=True)
-            spikes = torch.cat([part.exp() for part in y], -1)
-            found.append(spikes / spikes.sum(-1, keepdim=True))
+            powers = torch.cat([part.exp() for part in y], -1)
+            found.append(powers / powers.sum(-1, keepdim=True))
         return kernelized_weights(found[0], found[1], self.kept(q, k, rows=rows, key_mask=key_mask))
 
     def cost(self, request: Request) -> Cost:
         """Two products with W, and kernelized attention of 2 D features."""
-        width, lines = request.head_dim, request.batch * request.heads
-        kept = 2 * lines * width * width if request.batch > 1 else 0
-        if request.key_mask:
-            kept += lines * request.keys * width
-        cost = kernelized_cost(request, features=2 * width, causal=self.causal, maps_keep=True)
-        numbers = sum(p.numel() for p in self.parameters())
-        return with_maps(cost, request, width=width, learned=1, kept=kept, parameters=numbers)
+        width, numbers = request.head_dim, sum(p.numel() for p in self.parameters())
+        cost = kernelized_cost(request, features=2 * width, causal=self.causal)
+        return with_maps(cost, request, width=width, learned=1, parameters=numbers)
 
 
-def _features(x: Float[Tensor, "B H N D"], own: Float[Tensor, "H D D"]) -> Float[Tensor, "B H N P"]:
-    """The softmax of W x and -W x, in float32 for half types."""
-    precise = torch.promote_types(x.dtype, torch.float32)
-    y = x.to(precise) @ own.to(precise).transpose(-1, -2)
+def spikes(x: Float[Tensor, "B H R D"], first: int, own: Float[Tensor, "H D D"]) -> Float[Tensor, "B H R P"]:
+    """The softmax of W x and -W x."""
+    del first
+    y = x @ own.transpose(-1, -2)
     return torch.cat((y, -y), -1).softmax(-1)

@@ -19,7 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
+from variants.kernels.feature_maps import Features
 from variants.kernels.linear import kernelized_attention, kernelized_cost, kernelized_weights, with_maps
+from variants.kernels.random_features import orthogonal
 from variants.pattern import Full, Pattern
 
 _EPSILON = 1e-3
@@ -87,21 +89,16 @@ class Performer(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Map to features, sum up the keys and values, then ask each query."""
         self.refuse_unless_served(q, k, key_mask)
-        if key_mask is not None:
-            k = k.masked_fill(~key_mask[:, None, :, None], 0.0)
-        x, y = self._exponents(q), self._exponents(k)
-        if self.kernel == "relu":
-            phi_q, phi_k = x.relu() + _EPSILON, y.relu() + _EPSILON
-        else:
-            if not self.causal:
-                seen = y.detach()
-                if key_mask is not None:
-                    seen = seen.masked_fill(~key_mask[:, None, :, None], -torch.inf)
-                # Taken from feature f of every key and given to feature f of every query.
-                top = seen.amax(2, keepdim=True).nan_to_num(neginf=0.0)
-                x, y = x + top, y - top
-            phi_q, phi_k = (x - x.detach().amax(-1, keepdim=True)).exp(), y.exp()
-        return kernelized_attention(phi_q, phi_k, v, causal=self.causal, key_mask=key_mask)
+        precise = torch.promote_types(q.dtype, torch.float32)
+        w = self.w.to(precise) * q.shape[-1] ** -0.25
+        phi = Features(
+            relu_features if self.kernel == "relu" else exponents,
+            back=relu_slope if self.kernel == "relu" else exponent_slope,
+            width=len(w),
+            weights=(w,),
+            exponential=self.kernel == "softmax",
+        )
+        return kernelized_attention(q, k, v, of_q=phi, of_k=phi, causal=self.causal, key_mask=key_mask)
 
     def weights(
         self,
@@ -123,28 +120,37 @@ class Performer(Attention):
 
     def cost(self, request: Request) -> Cost:
         """Two products with W, and kernelized attention."""
-        features, lines = len(self.w), request.batch * request.heads
-        soft = self.kernel == "softmax"
-        kept = lines * request.keys * request.head_dim if request.key_mask and soft else 0
-        if not soft:
-            kept += lines * (request.queries + request.keys) * features
-        cost = kernelized_cost(request, features=features, causal=self.causal, maps_keep=soft)
-        return with_maps(cost, request, width=features, kept=kept + self.w.numel())
-
-    def _exponents(self, x: Float[Tensor, "B H N D"]) -> Float[Tensor, "B H N P"]:
-        """W x', for "softmax" less |x'|^2 / 2, in float32 for half types."""
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        scale = x.shape[-1] ** -0.25
-        y = x @ (self.w.to(x.dtype) * scale).T
-        return y if self.kernel == "relu" else y - (0.5 * scale**2) * x.square().sum(-1, keepdim=True)
+        tops = self.kernel == "softmax" and not self.causal
+        cost = kernelized_cost(request, features=len(self.w), causal=self.causal, exponential=tops)
+        return with_maps(cost, request, width=len(self.w), kept=self.w.numel())
 
 
-def orthogonal(rows: int, width: int, generator: torch.Generator) -> Float[Tensor, "P D"]:
-    """Rows that are orthogonal in blocks of `width`, each as long as a vector of normal numbers."""
-    blocks = list[Tensor]()
-    for _ in range(-(-rows // width)):
-        square, triangle = torch.linalg.qr(torch.randn(width, width, generator=generator).double())
-        # Signs that make the rotation uniform: QR alone has a preference.
-        blocks.append((square * triangle.diagonal().sign()).T)
-    norms = torch.randn(rows, width, generator=generator).norm(dim=1, keepdim=True)
-    return (torch.cat(blocks)[:rows] * norms).float()
+def exponents(x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"]) -> Float[Tensor, "B H R P"]:
+    """W x' - |x'|^2 / 2; w is W / D^(1/4)."""
+    del first
+    return (x @ w.T).sub_(_half_square(x) * x.square().sum(-1, keepdim=True))
+
+
+def exponent_slope(slope: Tensor, found: Tensor, x: Tensor, w: Float[Tensor, "P D"]) -> Tensor:
+    """Its gradient."""
+    del found
+    return (slope @ w).addcmul_(x, slope.sum(-1, keepdim=True), value=-2.0 * _half_square(x))
+
+
+def _half_square(x: Tensor) -> float:
+    """|x'|^2 / 2 for |x|^2 = 1."""
+    return 0.5 * x.shape[-1] ** -0.5
+
+
+def relu_features(
+    x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"]
+) -> Float[Tensor, "B H R P"]:
+    """relu(W x') + 1e-3; w is W / D^(1/4)."""
+    del first
+    return (x @ w.T).relu_().add_(_EPSILON)
+
+
+def relu_slope(slope: Tensor, found: Tensor, x: Tensor, w: Float[Tensor, "P D"]) -> Tensor:
+    """Its gradient."""
+    del x
+    return slope.mul_(found > _EPSILON) @ w

@@ -54,6 +54,7 @@ class Duel:
         layer: whole layers, projections included, where the peer cannot be called on q, k, v.
         causal: both causal.
         equal: both compute the same function, which is then checked.
+        factor: of equal functions, what the peer's numbers must be multiplied by.
         note: what the peer does otherwise.
     """
 
@@ -63,6 +64,7 @@ class Duel:
     layer: bool = False
     causal: bool = False
     equal: bool = False
+    factor: float = 1.0
     note: str = ""
 
     def label(self, length: int) -> str:
@@ -88,7 +90,7 @@ def race(duel: Duel, length: int, passes: Pass, effort: Effort) -> Row:
     row = partial(Row, duel.label(length), duel.peer, length, passes)
     try:
         ours, peer = _sides(duel, length, backward=passes == "fwd_bwd")
-        apart = _apart(ours, peer)
+        apart = _apart(ours, peer, duel.factor)
         pairs = _pairs(ours, peer, effort)
         with _whose("ours"):
             our_peak = cpu_peak(ours)
@@ -144,7 +146,7 @@ def _variant(duel: Duel, length: int) -> Attention:
     return found
 
 
-def _apart(ours: Call, peer: Call) -> float:
+def _apart(ours: Call, peer: Call, factor: float) -> float:
     """First calls of both: how far the outputs, or the gradients of the inputs, lie apart.
 
     The largest difference, over the largest number where that is above 1.
@@ -155,7 +157,7 @@ def _apart(ours: Call, peer: Call) -> float:
         _refuse_unless_short(peer)
         other = _tensors(peer)
     differences = [
-        float((a - b).abs().max() / a.abs().max().clamp(min=1.0))
+        float((a - factor * b).abs().max() / a.abs().max().clamp(min=1.0))
         for a, b in zip(one, other, strict=True)
         if a is not None and b is not None
     ]

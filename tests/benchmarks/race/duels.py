@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from tests.benchmarks.race import peers
-from tests.benchmarks.race.duel import Duel
+from tests.benchmarks.race.duel import HEAD_DIM, Duel
 
 
 def _always(spec: str) -> Callable[[int], str]:
@@ -59,6 +59,14 @@ DUELS = (
         layer=True,
         equal=True,
         note="whole layers",
+    ),
+    Duel(
+        _always("efficient"),
+        "linear-attention-transformer",
+        peers.linear(causal=False),
+        equal=True,
+        # Its queries are scaled by D^(-1/2) after their softmax, ours are not.
+        factor=HEAD_DIM**0.5,
     ),
     Duel(
         _always("linear"),

@@ -1,0 +1,74 @@
+"""Slabs: some rows of some examples at a time, so that what is computed of them stays in the caches."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+# Numbers of features in a slab. About 1 MB in float32: it stays in the caches from map to product, and its
+# passes are long enough that calls do not count.
+SLAB = 2**18
+
+# Elsewhere than on a CPU calls cost more and caches do less.
+SLAB_ELSEWHERE = 2**24
+
+# Rows of a slab, however wide the features are.
+FEWEST_ROWS = 32
+
+
+class Slab(NamedTuple):
+    """Rows of neighbouring examples, all heads."""
+
+    examples: slice
+    rows: slice
+
+    def of(self, x: Float[Tensor, "B H N X"]) -> Float[Tensor, "b H R X"]:
+        """A view."""
+        return x[self.examples, :, self.rows]
+
+    def lines(self, x: Float[Tensor, "B H N X"], dtype: torch.dtype) -> Float[Tensor, "L R X"]:
+        """B and H as one axis; a view where that is possible."""
+        return self.of(x).to(dtype).flatten(0, 1)
+
+    def dropped(self, key_mask: Bool[Tensor, "B M"] | None) -> Bool[Tensor, "b 1 R 1"] | None:
+        """Where keys are missing; None if all are there."""
+        return None if key_mask is None else ~key_mask[self.examples, None, self.rows, None]
+
+
+def slabs(x: Float[Tensor, "B H N D"], width: int, *, most_rows: int | None = None) -> list[list[Slab]]:
+    """All rows of x: for some examples after others, their slabs in order.
+
+    Args:
+        x: queries or keys.
+        width: features to a row.
+        most_rows: rows to a slab; None for as many as make a slab.
+    """
+    batch, heads, n, _ = x.shape
+    size = SLAB if x.device.type == "cpu" else SLAB_ELSEWHERE
+    most = most_rows or max(size // (heads * width), FEWEST_ROWS)
+    rows = most_rows or -(-n // -(-n // most))
+    examples = max(size // (heads * width * min(rows, n)), 1)
+    return [
+        [Slab(slice(b, min(b + examples, batch)), slice(i, min(i + rows, n))) for i in range(0, n, rows)]
+        for b in range(0, batch, examples)
+    ]
+
+
+def empty_like(x: Float[Tensor, "B H N D"], width: int) -> Float[Tensor, "B H N W"]:
+    """Room for numbers laid out as x is: heads side by side stay so, and merging them is no copy."""
+    batch, heads, n, _ = x.shape
+    if x.stride(1) < x.stride(2):
+        return x.new_empty(batch, n, heads, width).transpose(1, 2)
+    return x.new_empty(batch, heads, n, width)
+
+
+def divide(
+    above: Float[Tensor, "L R D"], below: Float[Tensor, "b H R 1"], out: Float[Tensor, "b H R D"]
+) -> None:
+    """Write rows of results where they belong."""
+    above = above.unflatten(0, out.shape[:2])
+    if out.dtype == above.dtype:
+        torch.div(above, below, out=out)
+    else:
+        out.copy_(above.div_(below))

@@ -1,0 +1,227 @@
+"""Kernelized attention as a stream: the keys are summed up slab by slab, then the queries asked slab by slab.
+
+Features are made, used and forgotten within a slab, and made again in the backward pass. What is kept is the
+sums: P x D numbers and P norms to a line, whatever the length.
+
+Exponential features are kept in range by what cancels: the largest exponent of each feature over the keys,
+a running maximum with which the sums are rescaled, and the largest of each query.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from variants.kernels.feature_maps import (
+    Features,
+    key_features,
+    mapped,
+    norms_of,
+    query_features,
+    write_slopes,
+)
+from variants.kernels.slabs import Slab, divide, empty_like, slabs
+
+# Below this a normaliser counts as 0. Far below any sum of positive features worth dividing by, and its
+# square, which the backward pass divides by, is still a number in float32.
+SMALLEST = 1e-12
+
+# Where a running maximum begins: low enough, and still a number when it is multiplied by log2(e).
+_LOWEST = -1e38
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is computed, and whether a backward pass may follow.
+
+    Attributes:
+        of_q: features of the queries.
+        of_k: features of the keys.
+        causal: whether sums go over j <= i only.
+        by_feature: each feature averages the values with weights that sum to 1 over the keys.
+        keeps: a backward pass may follow.
+    """
+
+    of_q: Features
+    of_k: Features
+    causal: bool
+    by_feature: bool
+    keeps: bool
+
+
+class Call(NamedTuple):
+    """One call: q, k, v and the mask, and the weights of both maps."""
+
+    q: Float[Tensor, "B H N E"]
+    k: Float[Tensor, "B H M E"]
+    v: Float[Tensor, "B H M D"]
+    key_mask: Bool[Tensor, "B M"] | None
+    weights_q: Sequence[Tensor]
+    weights_k: Sequence[Tensor]
+
+    @property
+    def precise(self) -> torch.dtype:
+        """The type of all sums."""
+        return torch.promote_types(self.v.dtype, torch.float32)
+
+
+class Sums(NamedTuple):
+    """What queries must know of all keys, or gradients of that.
+
+    Attributes:
+        values: the sum of phi(k) v^T; with `by_feature` over that of phi(k).
+        norms: the sum of phi(k).
+        tops: for exponential features, what was subtracted from the exponents.
+    """
+
+    values: Float[Tensor, "B H P D"]
+    norms: Float[Tensor, "B H 1 P"]
+    tops: Float[Tensor, "B H 1 P"] | None
+
+    def at(self, slab: Slab) -> "Sums":
+        """Those of the examples of a slab."""
+        tops = None if self.tops is None else self.tops[slab.examples]
+        return Sums(self.values[slab.examples], self.norms[slab.examples], tops)
+
+    def add(self, phi: Float[Tensor, "b H R P"], v: Float[Tensor, "L R D"]) -> None:
+        """Add rows of products phi v^T to the values."""
+        values = self.values.flatten(0, 1)
+        torch.baddbmm(values, phi.flatten(0, 1).transpose(1, 2), v, out=values)
+
+
+class Slopes(NamedTuple):
+    """Gradients of q, k and v, and of the weights of both maps."""
+
+    q: Float[Tensor, "B H N E"]
+    k: Float[Tensor, "B H M E"]
+    v: Float[Tensor, "B H M D"]
+    weights_q: list[Tensor]
+    weights_k: list[Tensor]
+
+
+def no_slopes(call: Call) -> Slopes:
+    """Room for those of q, k and v; 0 for those of the weights that learn."""
+    of_q, of_k, of_v = (empty_like(x, x.shape[-1]) for x in (call.q, call.k, call.v))
+    weights_q, weights_k = (
+        [torch.zeros_like(w) for w in weights if w.requires_grad]
+        for weights in (call.weights_q, call.weights_k)
+    )
+    return Slopes(of_q, of_k, of_v, weights_q, weights_k)
+
+
+def attend(plan: Plan, call: Call) -> tuple[Float[Tensor, "B H N D"], Sums]:
+    """The output, and the sums that the backward pass wants."""
+    sums = _nothing(plan, call)
+    for group in slabs(call.k, sums.norms.shape[-1]):
+        own = sums.at(group[0])
+        for slab in group:
+            _add_keys(plan, call, slab, own)
+    if sums.tops is not None:
+        # Without keys there is no largest exponent; the sums are 0 with any.
+        sums.tops.masked_fill_(sums.tops == _LOWEST, 0.0)
+    if plan.by_feature:
+        sums.values.div_(sums.norms.transpose(2, 3).clamp(min=SMALLEST))
+    out = empty_like(call.q, call.v.shape[-1])
+    for group in slabs(call.q, sums.norms.shape[-1]):
+        own = sums.at(group[0])
+        for slab in group:
+            _answer(plan, call, slab, own, slab.of(out))
+    return out, sums
+
+
+def _nothing(plan: Plan, call: Call) -> Sums:
+    batch, heads, _, width = call.k.shape
+    features = plan.of_k.width or width
+    values = call.v.new_zeros(batch, heads, features, call.v.shape[-1], dtype=call.precise)
+    norms = values.new_zeros(batch, heads, 1, features)
+    return Sums(values, norms, torch.full_like(norms, _LOWEST) if plan.of_k.exponential else None)
+
+
+def _add_keys(plan: Plan, call: Call, slab: Slab, sums: Sums) -> None:
+    """Add up the keys of a slab, into the sums of its examples."""
+    dropped = slab.dropped(call.key_mask)
+    y = mapped(plan.of_k, call.k, slab, call.weights_k, dropped).features
+    if sums.tops is not None:
+        _raise(sums.tops, sums, y if dropped is None else y.masked_fill(dropped, _LOWEST))
+    phi = key_features(plan.of_k, y, sums.tops, dropped)
+    sums.norms.add_(phi.sum(2, keepdim=True))
+    sums.add(phi, slab.lines(call.v, call.precise))
+
+
+def _raise(tops: Float[Tensor, "b H 1 P"], sums: Sums, y: Float[Tensor, "b H R P"]) -> None:
+    """Take the exponents of more keys into account: higher tops, and the sums rescaled to them."""
+    higher = torch.maximum(tops, y.amax(2, keepdim=True))
+    fade = (tops - higher).exp_()
+    sums.norms.mul_(fade)
+    sums.values.mul_(fade.transpose(2, 3))
+    tops.copy_(higher)
+
+
+def _answer(plan: Plan, call: Call, slab: Slab, sums: Sums, out: Float[Tensor, "b H R D"]) -> None:
+    """Ask the queries of a slab."""
+    tops, norms = (None, None) if plan.by_feature else (sums.tops, sums.norms)
+    phi = query_features(plan.of_q, mapped(plan.of_q, call.q, slab, call.weights_q).features, tops)
+    below = norms_of(phi, norms).clamp_(min=SMALLEST)
+    divide(torch.bmm(phi.flatten(0, 1), sums.values.flatten(0, 1)), below, out)
+
+
+def attend_backward(plan: Plan, call: Call, sums: Sums, grad: Float[Tensor, "B H N D"]) -> Slopes:
+    """All gradients: those of the queries and of the sums, then those of the keys."""
+    found = no_slopes(call)
+    of_sums = Sums(torch.zeros_like(sums.values), torch.zeros_like(sums.norms), None)
+    for group in slabs(call.q, sums.norms.shape[-1]):
+        own, of_own = sums.at(group[0]), of_sums.at(group[0])
+        for slab in group:
+            _add_query_slopes(plan, call, slab, own, of_own, slab.of(grad), found)
+    if plan.by_feature:
+        of_sums.values.div_(sums.norms.clamp(min=SMALLEST).transpose(2, 3))
+        torch.sum(of_sums.values * sums.values, -1, out=of_sums.norms[:, :, 0]).neg_()
+    for group in slabs(call.k, sums.norms.shape[-1]):
+        own, of_own = sums.at(group[0]), of_sums.at(group[0])
+        for slab in group:
+            _write_key_slopes(plan, call, slab, own, of_own, found)
+    return found
+
+
+def _add_query_slopes(
+    plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, grad: Tensor, found: Slopes
+) -> None:
+    """Write the gradients of the queries; add to those of the sums."""
+    tops, norms = (None, None) if plan.by_feature else (sums.tops, sums.norms)
+    own = mapped(plan.of_q, call.q, slab, call.weights_q, backward=True)
+    phi = query_features(plan.of_q, own.features.detach(), tops)
+    below = norms_of(phi, norms)
+    share = (grad / below.clamp(min=SMALLEST)).flatten(0, 1)
+    of_sums.add(phi, share)
+    slope = torch.bmm(share, sums.values.flatten(0, 1).transpose(1, 2)).view_as(phi)
+    products = phi * slope
+    along = along_of(products.sum(-1, keepdim=True), below)
+    if norms is None:
+        slope.sub_(along)
+    else:
+        of_sums.norms.sub_(torch.mul(phi, along, out=products).sum(2, keepdim=True))
+        slope.addcmul_(along, norms, value=-1.0)
+    write_slopes(plan.of_q, own, phi, slope, slab.of(found.q), found.weights_q)
+
+
+def along_of(products: Float[Tensor, "*rows 1"], below: Float[Tensor, "*rows 1"]) -> Float[Tensor, "*rows 1"]:
+    """The gradient of a normaliser, negated; one that counts as 0 has none."""
+    return products.div_(below.clamp(min=SMALLEST)).masked_fill_(below < SMALLEST, 0.0)
+
+
+def _write_key_slopes(plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, found: Slopes) -> None:
+    """Write the gradients of the keys and values."""
+    dropped = slab.dropped(call.key_mask)
+    own = mapped(plan.of_k, call.k, slab, call.weights_k, dropped, backward=True)
+    phi = key_features(plan.of_k, own.features.detach(), sums.tops, dropped)
+    values = of_sums.values.flatten(0, 1)
+    to_v = slab.of(found.v)
+    to_v.copy_(torch.bmm(phi.flatten(0, 1), values).unflatten(0, to_v.shape[:2]))
+    slope = torch.bmm(slab.lines(call.v, call.precise), values.transpose(1, 2)).view_as(phi)
+    slope.add_(of_sums.norms)
+    if dropped is not None:
+        slope.masked_fill_(dropped, 0.0)
+    write_slopes(plan.of_k, own, phi, slope, slab.of(found.k), found.weights_k)
