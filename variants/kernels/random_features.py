@@ -1,8 +1,55 @@
-"""Directions of random features (Choromanski et al. 2021, section 2.4, https://arxiv.org/abs/2009.14794)."""
+"""Random features of Performer, maps and directions: Choromanski et al. 2021, sections 2.2 to 2.4.
+
+https://arxiv.org/abs/2009.14794
+"""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from variants.kernels.feature_maps import Features
+
+# What is added to relu, so that no normaliser is 0.
+EPSILON = 1e-3
+
+
+def exponential_features(w: Float[Tensor, "P D"]) -> Features:
+    """exp(W x' - |x'|^2 / 2); w is W / D^(1/4)."""
+    return Features(_exponents, back=_exponent_slope, width=len(w), weights=(w,), exponential=True)
+
+
+def relu_features(w: Float[Tensor, "P D"]) -> Features:
+    """relu(W x') + EPSILON; w is W / D^(1/4)."""
+    return Features(_relu, back=_relu_slope, width=len(w), weights=(w,))
+
+
+def _exponents(x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"]) -> Float[Tensor, "B H R P"]:
+    """W x' - |x'|^2 / 2; w is W / D^(1/4)."""
+    del first
+    return (x @ w.T).sub_(_half_square(x) * x.square().sum(-1, keepdim=True))
+
+
+def _exponent_slope(slope: Tensor, found: Tensor, x: Tensor, w: Float[Tensor, "P D"]) -> Tensor:
+    """Its gradient."""
+    del found
+    return (slope @ w).addcmul_(x, slope.sum(-1, keepdim=True), value=-2.0 * _half_square(x))
+
+
+def _half_square(x: Tensor) -> float:
+    """|x'|^2 / 2 for |x|^2 = 1."""
+    return 0.5 * x.shape[-1] ** -0.5
+
+
+def _relu(x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"]) -> Float[Tensor, "B H R P"]:
+    """relu(W x') + 1e-3; w is W / D^(1/4)."""
+    del first
+    return (x @ w.T).relu_().add_(EPSILON)
+
+
+def _relu_slope(slope: Tensor, found: Tensor, x: Tensor, w: Float[Tensor, "P D"]) -> Tensor:
+    """Its gradient."""
+    del x
+    return slope.mul_(found > EPSILON) @ w
 
 
 def orthogonal(rows: int, width: int, generator: torch.Generator) -> Float[Tensor, "P D"]:

@@ -19,12 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
-from variants.kernels.feature_maps import Features
 from variants.kernels.linear import kernelized_attention, kernelized_cost, kernelized_weights, with_maps
-from variants.kernels.random_features import orthogonal
+from variants.kernels.random_features import EPSILON, exponential_features, orthogonal, relu_features
 from variants.pattern import Full, Pattern
-
-_EPSILON = 1e-3
 
 
 class Performer(Attention):
@@ -91,13 +88,7 @@ class Performer(Attention):
         self.refuse_unless_served(q, k, key_mask)
         precise = torch.promote_types(q.dtype, torch.float32)
         w = self.w.to(precise) * q.shape[-1] ** -0.25
-        phi = Features(
-            relu_features if self.kernel == "relu" else exponents,
-            back=relu_slope if self.kernel == "relu" else exponent_slope,
-            width=len(w),
-            weights=(w,),
-            exponential=self.kernel == "softmax",
-        )
+        phi = relu_features(w) if self.kernel == "relu" else exponential_features(w)
         return kernelized_attention(q, k, v, of_q=phi, of_k=phi, causal=self.causal, key_mask=key_mask)
 
     def weights(
@@ -111,7 +102,7 @@ class Performer(Attention):
         """phi(q) phi(k)^T over the kept keys, divided by its row sums."""
         x, y = (z @ self.w.to(z.dtype).T * z.shape[-1] ** -0.25 for z in (q, k))
         if self.kernel == "relu":
-            x, y = x.clamp(min=0.0) + _EPSILON, y.clamp(min=0.0) + _EPSILON
+            x, y = x.clamp(min=0.0) + EPSILON, y.clamp(min=0.0) + EPSILON
         else:
             half = 0.5 * q.shape[-1] ** -0.5
             x = (x - x.detach().amax(-1, keepdim=True)).exp()
@@ -123,34 +114,3 @@ class Performer(Attention):
         tops = self.kernel == "softmax" and not self.causal
         cost = kernelized_cost(request, features=len(self.w), causal=self.causal, exponential=tops)
         return with_maps(cost, request, width=len(self.w), kept=self.w.numel())
-
-
-def exponents(x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"]) -> Float[Tensor, "B H R P"]:
-    """W x' - |x'|^2 / 2; w is W / D^(1/4)."""
-    del first
-    return (x @ w.T).sub_(_half_square(x) * x.square().sum(-1, keepdim=True))
-
-
-def exponent_slope(slope: Tensor, found: Tensor, x: Tensor, w: Float[Tensor, "P D"]) -> Tensor:
-    """Its gradient."""
-    del found
-    return (slope @ w).addcmul_(x, slope.sum(-1, keepdim=True), value=-2.0 * _half_square(x))
-
-
-def _half_square(x: Tensor) -> float:
-    """|x'|^2 / 2 for |x|^2 = 1."""
-    return 0.5 * x.shape[-1] ** -0.5
-
-
-def relu_features(
-    x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"]
-) -> Float[Tensor, "B H R P"]:
-    """relu(W x') + 1e-3; w is W / D^(1/4)."""
-    del first
-    return (x @ w.T).relu_().add_(_EPSILON)
-
-
-def relu_slope(slope: Tensor, found: Tensor, x: Tensor, w: Float[Tensor, "P D"]) -> Tensor:
-    """Its gradient."""
-    del x
-    return slope.mul_(found > _EPSILON) @ w
