@@ -79,13 +79,16 @@ def test_both_sides_by_the_same_measure():
     assert row.memory_ratio == 1
 
 
-def test_layers_race_on_x():
-    def layer(ours: nn.Module, length: int) -> nn.Module:
-        assert hasattr(ours, "out")
-        return ours
+def test_what_was_written_as_a_layer_finds_heads_side_by_side():
+    seen = list[bool]()
 
-    row = duel.race(make(layer, layer=True, equal=True), LENGTH, "fwd_bwd", QUICK)
+    def layer(ours: nn.Module, length: int) -> nn.Module:
+        del length
+        return Core(lambda *x: (seen.append(x[0].transpose(1, 2).is_contiguous()), ours(*x))[1])
+
+    row = duel.race(make(layer, projected=True, equal=True), LENGTH, "fwd_bwd", QUICK)
     assert row.note == "equal within 1e-05"
+    assert all(seen)
 
 
 @pytest.mark.parametrize("passes", ["fwd", "fwd_bwd"])

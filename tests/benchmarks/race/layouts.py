@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,21 +20,33 @@ class Core(nn.Module):
         return self.call(q, k, v)
 
 
+class Chunks(tuple[Tensor, ...]):
+    """What one projection to several tensors at once hands out: it is cut up already."""
+
+    __slots__ = ()
+
+    def chunk(self, count: int, dim: int = 0) -> tuple[Tensor, ...]:
+        """The tensors, as `Tensor.chunk` would cut them."""
+        del dim
+        assert count == len(self)
+        return self
+
+
 class Given(nn.Module):
     """Stands in for a projection of a layer: hands out the tensor it was given, or a copy of its argument."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.tensor: Tensor | None = None
+        self.tensor: Tensor | Chunks | None = None
 
     @contextmanager
-    def hands_out(self, tensor: Tensor) -> Iterator[None]:
+    def hands_out(self, tensor: Tensor | Chunks) -> Iterator[None]:
         """Hand this out for a while, and do not keep it."""
         self.tensor = tensor
         yield
         self.tensor = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | Chunks:
         """The tensor given; else a copy of x, since layers scale their queries in place."""
         return x.clone() if self.tensor is None else self.tensor
 
@@ -43,21 +54,6 @@ class Given(nn.Module):
 def merged(x: Tensor) -> Tensor:
     """(B, H, N, D) to (B, N, E)."""
     return x.transpose(1, 2).flatten(2)
-
-
-def share(layer: Any, **projections: nn.Linear) -> None:
-    """Copy projections of our layer, by name, into those of the peer, which are of the same size.
-
-    Where the peer's have no bias, ours lose theirs: both sides then do the same work.
-    """
-    with torch.no_grad():
-        for name, theirs in projections.items():
-            ours = getattr(layer, name)
-            fill(theirs.weight, ours.weight)
-            if theirs.bias is None:
-                ours.bias = None
-            else:
-                fill(theirs.bias, ours.bias)
 
 
 def fill(theirs: Tensor, ours: Tensor) -> None:
