@@ -73,14 +73,14 @@ def mapped(
 
     Rows that are dropped are mapped as 0: anything may stand there.
     """
-    own = slab.of(x).detach().to(torch.promote_types(x.dtype, torch.float32))
-    given = [own if dropped is None else own.masked_fill(dropped, 0.0), *(w.detach() for w in weights)]
+    own = slab.of(x).to(torch.promote_types(x.dtype, torch.float32))
+    own = own if dropped is None else own.masked_fill(dropped, 0.0)
     if not backward or features.back is not None:
-        return Mapped(features.of(given[0], slab.rows.start, *given[1:]), given, features.back)
-    for leaf, learns in zip(given, (True, *(w.requires_grad for w in weights)), strict=True):
-        leaf.requires_grad_(learns)
+        given = (own, *weights)
+        return Mapped(features.of(own, slab.rows.start, *weights), given, features.back)
+    leaves = [own.detach().requires_grad_(), *(w.detach().requires_grad_(w.requires_grad) for w in weights)]
     with torch.enable_grad():
-        return Mapped(features.of(given[0], slab.rows.start, *given[1:]), given, None)
+        return Mapped(features.of(leaves[0], slab.rows.start, *leaves[1:]), leaves, None)
 
 
 def key_features(
@@ -107,11 +107,9 @@ def _powers(y: Tensor, tops: Tensor) -> Tensor:
     return torch.add(tops * -LOG2_E, y, alpha=LOG2_E).exp2_()
 
 
-def norms_of(
-    phi: Float[Tensor, "b H R P"], norms: Float[Tensor, "b H 1 P"] | None
-) -> Float[Tensor, "b H R 1"]:
-    """The normalisers phi z, for z of ones if None. By hand: torch is slower at it as a product."""
-    return (phi if norms is None else phi * norms).sum(-1, keepdim=True)
+def norms_of(phi: Float[Tensor, "b H R P"], norms: Float[Tensor, "b H 1 P"]) -> Float[Tensor, "b H R 1"]:
+    """The normalisers phi z. By hand: torch is slower at it as a product."""
+    return (phi * norms).sum(-1, keepdim=True)
 
 
 def write_slopes(

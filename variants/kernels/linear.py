@@ -51,6 +51,7 @@ def kernelized_attention(
         key_mask: keys that exist. Applied to the features: a feature map need not send 0 to 0.
     """
     assert not (causal and by_feature), "weights that sum to 1 over the keys see the future"
+    assert of_q.exponential or not by_feature, "weights of a query over features are a softmax"
     weights = (*of_q.weights, *of_k.weights)
     keeps = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights))
     plan = Plan(of_q, of_k, causal=causal, by_feature=by_feature, keeps=keeps)

@@ -24,8 +24,10 @@ class Slab(NamedTuple):
     rows: slice
 
     def of(self, x: Float[Tensor, "B H N X"]) -> Float[Tensor, "b H R X"]:
-        """A view."""
-        return x[self.examples, :, self.rows]
+        """A view, by the calls that cost least."""
+        first, last = self.examples.start, self.examples.stop
+        own = x if last - first == x.shape[0] else x[first:last]
+        return own.narrow(2, self.rows.start, self.rows.stop - self.rows.start)
 
     def lines(self, x: Float[Tensor, "B H N X"], dtype: torch.dtype) -> Float[Tensor, "L R X"]:
         """B and H as one axis; a view where that is possible."""

@@ -72,24 +72,25 @@ class Sums(NamedTuple):
     """What queries must know of all keys, or gradients of that.
 
     Attributes:
-        values: the sum of phi(k) v^T; with `by_feature` over that of phi(k).
+        values: the sum of phi(k) v^T, B and H as one axis; with `by_feature` over that of phi(k).
         norms: the sum of phi(k).
         tops: for exponential features, what was subtracted from the exponents.
     """
 
-    values: Float[Tensor, "B H P D"]
+    values: Float[Tensor, "L P D"]
     norms: Float[Tensor, "B H 1 P"]
     tops: Float[Tensor, "B H 1 P"] | None
 
     def at(self, slab: Slab) -> "Sums":
         """Those of the examples of a slab."""
-        tops = None if self.tops is None else self.tops[slab.examples]
-        return Sums(self.values[slab.examples], self.norms[slab.examples], tops)
+        heads, examples = self.norms.shape[1], slab.examples
+        lines = slice(examples.start * heads, examples.stop * heads)
+        tops = None if self.tops is None else self.tops[examples]
+        return Sums(self.values[lines], self.norms[examples], tops)
 
     def add(self, phi: Float[Tensor, "b H R P"], v: Float[Tensor, "L R D"]) -> None:
         """Add rows of products phi v^T to the values."""
-        values = self.values.flatten(0, 1)
-        torch.baddbmm(values, phi.flatten(0, 1).transpose(1, 2), v, out=values)
+        torch.baddbmm(self.values, phi.flatten(0, 1).transpose(1, 2), v, out=self.values)
 
 
 class Slopes(NamedTuple):
@@ -123,7 +124,7 @@ def attend(plan: Plan, call: Call) -> tuple[Float[Tensor, "B H N D"], Sums]:
         # Without keys there is no largest exponent; the sums are 0 with any.
         sums.tops.masked_fill_(sums.tops == _LOWEST, 0.0)
     if plan.by_feature:
-        sums.values.div_(sums.norms.transpose(2, 3).clamp(min=SMALLEST))
+        sums.values.div_(_below(sums))
     out = empty_like(call.q, call.v.shape[-1])
     for group in slabs(call.q, sums.norms.shape[-1]):
         own = sums.at(group[0])
@@ -135,9 +136,14 @@ def attend(plan: Plan, call: Call) -> tuple[Float[Tensor, "B H N D"], Sums]:
 def _nothing(plan: Plan, call: Call) -> Sums:
     batch, heads, _, width = call.k.shape
     features = plan.of_k.width or width
-    values = call.v.new_zeros(batch, heads, features, call.v.shape[-1], dtype=call.precise)
+    values = call.v.new_zeros(batch * heads, features, call.v.shape[-1], dtype=call.precise)
     norms = values.new_zeros(batch, heads, 1, features)
     return Sums(values, norms, torch.full_like(norms, _LOWEST) if plan.of_k.exponential else None)
+
+
+def _below(sums: Sums) -> Float[Tensor, "L P 1"]:
+    """What values are divided by where features average."""
+    return sums.norms.flatten(0, 1).transpose(1, 2).clamp(min=SMALLEST)
 
 
 def _add_keys(plan: Plan, call: Call, slab: Slab, sums: Sums) -> None:
@@ -156,16 +162,28 @@ def _raise(tops: Float[Tensor, "b H 1 P"], sums: Sums, y: Float[Tensor, "b H R P
     higher = torch.maximum(tops, y.amax(2, keepdim=True))
     fade = (tops - higher).exp_()
     sums.norms.mul_(fade)
-    sums.values.mul_(fade.transpose(2, 3))
+    sums.values.mul_(fade.flatten(0, 1).transpose(1, 2))
     tops.copy_(higher)
 
 
 def _answer(plan: Plan, call: Call, slab: Slab, sums: Sums, out: Float[Tensor, "b H R D"]) -> None:
     """Ask the queries of a slab."""
-    tops, norms = (None, None) if plan.by_feature else (sums.tops, sums.norms)
-    phi = query_features(plan.of_q, mapped(plan.of_q, call.q, slab, call.weights_q).features, tops)
-    below = norms_of(phi, norms).clamp_(min=SMALLEST)
-    divide(torch.bmm(phi.flatten(0, 1), sums.values.flatten(0, 1)), below, out)
+    phi, below = _weighing(plan, mapped(plan.of_q, call.q, slab, call.weights_q).features, sums)
+    above = torch.bmm(phi.flatten(0, 1), sums.values)
+    if below is None:
+        out.copy_(above.unflatten(0, out.shape[:2]))
+    else:
+        divide(above, below.clamp_(min=SMALLEST), out)
+
+
+def _weighing(
+    plan: Plan, y: Float[Tensor, "b H R P"], sums: Sums
+) -> tuple[Float[Tensor, "b H R P"], Float[Tensor, "b H R 1"] | None]:
+    """The features of queries, and what their answers are divided by; None for 1."""
+    if plan.by_feature:
+        return y.softmax(-1), None
+    phi = query_features(plan.of_q, y, sums.tops)
+    return phi, norms_of(phi, sums.norms)
 
 
 def attend_backward(plan: Plan, call: Call, sums: Sums, grad: Float[Tensor, "B H N D"]) -> Slopes:
@@ -177,8 +195,8 @@ def attend_backward(plan: Plan, call: Call, sums: Sums, grad: Float[Tensor, "B H
         for slab in group:
             _add_query_slopes(plan, call, slab, own, of_own, slab.of(grad), found)
     if plan.by_feature:
-        of_sums.values.div_(sums.norms.clamp(min=SMALLEST).transpose(2, 3))
-        torch.sum(of_sums.values * sums.values, -1, out=of_sums.norms[:, :, 0]).neg_()
+        of_sums.values.div_(_below(sums))
+        of_sums.norms.copy_((of_sums.values * sums.values).sum(-1).view_as(sums.norms)).neg_()
     for group in slabs(call.k, sums.norms.shape[-1]):
         own, of_own = sums.at(group[0]), of_sums.at(group[0])
         for slab in group:
@@ -190,20 +208,20 @@ def _add_query_slopes(
     plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, grad: Tensor, found: Slopes
 ) -> None:
     """Write the gradients of the queries; add to those of the sums."""
-    tops, norms = (None, None) if plan.by_feature else (sums.tops, sums.norms)
     own = mapped(plan.of_q, call.q, slab, call.weights_q, backward=True)
-    phi = query_features(plan.of_q, own.features.detach(), tops)
-    below = norms_of(phi, norms)
-    share = (grad / below.clamp(min=SMALLEST)).flatten(0, 1)
+    phi, below = _weighing(plan, own.features.detach(), sums)
+    share = grad.to(call.precise) if below is None else grad / below.clamp(min=SMALLEST)
+    share = share.flatten(0, 1)
     of_sums.add(phi, share)
-    slope = torch.bmm(share, sums.values.flatten(0, 1).transpose(1, 2)).view_as(phi)
+    slope = torch.bmm(share, sums.values.transpose(1, 2)).view_as(phi)
     products = phi * slope
-    along = along_of(products.sum(-1, keepdim=True), below)
-    if norms is None:
+    along = products.sum(-1, keepdim=True)
+    if below is None:
         slope.sub_(along)
     else:
+        along = along_of(along, below)
         of_sums.norms.sub_(torch.mul(phi, along, out=products).sum(2, keepdim=True))
-        slope.addcmul_(along, norms, value=-1.0)
+        slope.addcmul_(along, sums.norms, value=-1.0)
     write_slopes(plan.of_q, own, phi, slope, slab.of(found.q), found.weights_q)
 
 
@@ -217,7 +235,7 @@ def _write_key_slopes(plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: S
     dropped = slab.dropped(call.key_mask)
     own = mapped(plan.of_k, call.k, slab, call.weights_k, dropped, backward=True)
     phi = key_features(plan.of_k, own.features.detach(), sums.tops, dropped)
-    values = of_sums.values.flatten(0, 1)
+    values = of_sums.values
     to_v = slab.of(found.v)
     to_v.copy_(torch.bmm(phi.flatten(0, 1), values).unflatten(0, to_v.shape[:2]))
     slope = torch.bmm(slab.lines(call.v, call.precise), values.transpose(1, 2)).view_as(phi)
