@@ -21,7 +21,6 @@ from results.spec import Spec
 from tests.benchmarks.race.verdict import Row
 from variants import catalogue
 from variants.interface import Attention, Dims, Variant
-from variants.mixer import MultiHead
 
 # Batch, heads and head width of the race. Model width is their product.
 BATCH, HEADS, HEAD_DIM = 1, 8, 64
@@ -51,7 +50,8 @@ class Duel:
         variant: spec of ours at a length.
         peer: distribution and class.
         build: (ours, length) to the peer, with the weights of ours where it has such weights.
-        layer: whole layers, projections included, where the peer cannot be called on q, k, v.
+        projected: q, k and v lie in memory as projections leave them, heads side by side, which suits what
+            was written as a whole layer.
         causal: both causal.
         equal: both compute the same function, which is then checked.
         factor: of equal functions, what the peer's numbers must be multiplied by.
@@ -61,7 +61,7 @@ class Duel:
     variant: Callable[[int], str]
     peer: str
     build: Callable[[nn.Module, int], nn.Module]
-    layer: bool = False
+    projected: bool = False
     causal: bool = False
     equal: bool = False
     factor: float = 1.0
@@ -117,23 +117,20 @@ def _sides(duel: Duel, length: int, *, backward: bool) -> tuple[Call, Call]:
     """Both sides on the same inputs, with equal weights where the peer takes them."""
     generator = torch.Generator().manual_seed(0)
     with _whose("ours"):
-        variant = _variant(duel, length)
-        ours = MultiHead(variant, generator=generator) if duel.layer else variant
+        ours = _variant(duel, length)
     # What peers print while they are built is no part of the table.
     with _whose("peer"), torch.random.fork_rng(), redirect_stdout(io.StringIO()):
         torch.manual_seed(0)
         peer = duel.build(ours, length)
-    width = HEADS * HEAD_DIM
-    shape = (BATCH, length, width) if duel.layer else (BATCH, HEADS, length, HEAD_DIM)
 
     def draw() -> Tensor:
-        return torch.randn(shape, generator=generator)
+        if duel.projected:
+            return torch.randn(BATCH, length, HEADS, HEAD_DIM, generator=generator).transpose(1, 2)
+        return torch.randn(BATCH, HEADS, length, HEAD_DIM, generator=generator)
 
-    sets = [
-        tuple(draw().requires_grad_(backward) for _ in range(1 if duel.layer else 3)) for _ in range(SETS)
-    ]
+    sets = [tuple(draw().requires_grad_(backward) for _ in range(3)) for _ in range(SETS)]
     cotangents = draw()
-    one, other = (Call(side.train(backward), variant, sets, cotangents, backward) for side in (ours, peer))
+    one, other = (Call(side.train(backward), ours, sets, cotangents, backward) for side in (ours, peer))
     return one, other
 
 

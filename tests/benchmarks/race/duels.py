@@ -56,9 +56,9 @@ DUELS = (
         _always("linformer(rank=128, sharing='heads')"),
         "linformer",
         peers.linformer,
-        layer=True,
+        projected=True,
         equal=True,
-        note="whole layers",
+        note="q, k and v handed to its layer",
     ),
     Duel(
         _always("efficient"),
@@ -115,8 +115,8 @@ DUELS = (
         _always("nystromformer(landmarks=64)"),
         "nystrom-attention",
         peers.nystrom,
-        layer=True,
-        note="whole layers; scales its pseudo-inverse over batch and heads at once",
+        projected=True,
+        note="q, k and v handed to its layer, without convolution; one scale for all its pseudo-inverses",
     ),
     Duel(
         lambda length: f"routing(clusters={length // peers.ROUTED})",

@@ -10,12 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks.race.duel import BATCH, HEAD_DIM, HEADS
-from tests.benchmarks.race.layouts import Core, Given, fill, merged, share
+from tests.benchmarks.race.layouts import Chunks, Core, Given, fill, merged
 
 WIDTH = HEADS * HEAD_DIM
 
 # Positions to a cluster of routing attention: the window that its peer's layers are built with.
 ROUTED = 128
+
+
+def split(x: Tensor) -> Tensor:
+    """(B, N, E) to (B, H, N, D)."""
+    return x.unflatten(-1, (HEADS, HEAD_DIM)).transpose(1, 2)
 
 
 def local(*, causal: bool, exact: bool, around: int) -> Callable[[nn.Module, int], nn.Module]:
@@ -38,14 +43,20 @@ def local(*, causal: bool, exact: bool, around: int) -> Callable[[nn.Module, int
 
 
 def linformer(ours: Any, length: int) -> nn.Module:
-    """linformer's layer, an E and an F shared by all heads."""
+    """linformer's layer between its projections, an E and an F shared by all heads."""
     from linformer import LinformerSelfAttention
 
     peer = LinformerSelfAttention(WIDTH, seq_len=length, k=128, heads=HEADS)
-    share(ours, q=peer.to_q, k=peer.to_k, v=peer.to_v, out=peer.to_out)
-    fill(peer.proj_k, ours.attention.e[0].T)
-    fill(peer.proj_v, ours.attention.f[0].T)
-    return peer
+    peer.to_q, peer.to_k, peer.to_v, peer.to_out = Given(), Given(), Given(), nn.Identity()
+    fill(peer.proj_k, ours.e[0].T)
+    fill(peer.proj_v, ours.f[0].T)
+
+    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = merged(q), merged(k), merged(v)
+        with peer.to_q.hands_out(q), peer.to_k.hands_out(k), peer.to_v.hands_out(v):
+            return split(peer(q))
+
+    return Core(call, peer)
 
 
 def linear(*, causal: bool) -> Callable[[nn.Module, int], nn.Module]:
@@ -103,16 +114,20 @@ def sinkhorn(ours: nn.Module, length: int) -> nn.Module:
     return SinkhornAttention(128, WIDTH, HEAD_DIM, HEADS, length, non_permutative=False)
 
 
-def nystrom(ours: Any, length: int) -> nn.Module:
-    """nystrom-attention's layer with its convolution."""
+def nystrom(ours: nn.Module, length: int) -> nn.Module:
+    """nystrom-attention's layer between its projections, without the convolution that it adds."""
     from nystrom_attention import NystromAttention
 
-    del length
-    peer = NystromAttention(WIDTH, dim_head=HEAD_DIM, heads=HEADS, num_landmarks=64)
-    share(ours, out=peer.to_out[0])
-    fill(peer.to_qkv.weight, torch.cat([ours.q.weight, ours.k.weight, ours.v.weight]))
-    ours.q.bias = ours.k.bias = ours.v.bias = None
-    return peer
+    del ours, length
+    peer = NystromAttention(WIDTH, dim_head=HEAD_DIM, heads=HEADS, num_landmarks=64, residual=False)
+    peer.to_qkv, peer.to_out = Given(), nn.Identity()
+
+    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = merged(q), merged(k), merged(v)
+        with peer.to_qkv.hands_out(Chunks((q, k, v))):
+            return split(peer(q))
+
+    return Core(call, peer)
 
 
 def routing(ours: nn.Module, length: int) -> nn.Module:
@@ -155,7 +170,7 @@ def longformer(ours: nn.Module, length: int) -> nn.Module:
                 is_index_global_attn=is_global,
                 is_global_attn=True,
             )[0]
-        return out.unflatten(-1, (HEADS, HEAD_DIM)).transpose(1, 2)
+        return split(out)
 
     return Core(call, peer)
 
