@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks.race import __main__ as command
-from tests.benchmarks.race import duel, verdict
+from tests.benchmarks.race import dense, duel, verdict
 from tests.benchmarks.race.duel import Duel, Effort
 from tests.benchmarks.race.duels import DUELS
 from tests.benchmarks.race.layouts import Core
@@ -258,3 +258,18 @@ def test_the_race_names_variants_as_they_are(entry: Duel):
     if spec.name not in VARIANTS:
         pytest.skip(f"{spec.name} is not on the contents page")
     duel._variant(entry, 1024)
+
+
+def test_a_share_counts_useful_pairs_only(monkeypatch: pytest.MonkeyPatch):
+    # As fast as dense attention in all, at 257 of 4,096 pairs.
+    monkeypatch.setattr(dense, "race", lambda *_: verdict.Row("", "", 4096, "fwd", time_ratio=1.0))
+    found = dense.share(4096, QUICK)
+    assert found.value == pytest.approx((4096 * 257 - 128 * 129) / 4096**2)
+    assert found.complaint() == found.line()
+    assert dense.Share(4096, 0.5).complaint() is None
+
+
+def test_a_share_is_measured():
+    found = dense.share(LENGTH, QUICK)
+    assert found.value is not None
+    assert found.value > 0
