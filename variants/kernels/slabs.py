@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-# Numbers of features in a slab. About 1 MB in float32: it stays in the caches from map to product, and its
-# passes are long enough that calls do not count.
-SLAB = 2**18
+# Numbers of features in a slab of the forward pass; half as many go into one of the backward pass, where twice
+# as many are alive. About 2 MB in float32: they stay in the caches from map to product, and calls do not count.
+SLAB = 2**19
 
 # Elsewhere than on a CPU calls cost more and caches do less.
 SLAB_ELSEWHERE = 2**24
@@ -38,16 +38,19 @@ class Slab(NamedTuple):
         return None if key_mask is None else ~key_mask[self.examples, None, self.rows, None]
 
 
-def slabs(x: Float[Tensor, "B H N D"], width: int, *, most_rows: int | None = None) -> list[list[Slab]]:
+def slabs(
+    x: Float[Tensor, "B H N D"], width: int, *, most_rows: int | None = None, backward: bool = False
+) -> list[list[Slab]]:
     """All rows of x: for some examples after others, their slabs in order.
 
     Args:
         x: queries or keys.
         width: features to a row.
         most_rows: rows to a slab; None for as many as make a slab.
+        backward: whether it is for the backward pass.
     """
     batch, heads, n, _ = x.shape
-    size = SLAB if x.device.type == "cpu" else SLAB_ELSEWHERE
+    size = (SLAB if x.device.type == "cpu" else SLAB_ELSEWHERE) // (1 + backward)
     most = most_rows or max(size // (heads * width), FEWEST_ROWS)
     rows = most_rows or -(-n // -(-n // most))
     examples = max(size // (heads * width * min(rows, n)), 1)

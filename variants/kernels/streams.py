@@ -169,6 +169,11 @@ def _raise(tops: Float[Tensor, "b H 1 P"], sums: Sums, y: Float[Tensor, "b H R P
 def _answer(plan: Plan, call: Call, slab: Slab, sums: Sums, out: Float[Tensor, "b H R D"]) -> None:
     """Ask the queries of a slab."""
     phi, below = _weighing(plan, mapped(plan.of_q, call.q, slab, call.weights_q).features, sums)
+    if out.is_contiguous() and out.dtype == call.precise:
+        torch.bmm(phi.flatten(0, 1), sums.values, out=out.flatten(0, 1))
+        if below is not None:
+            out.div_(below.clamp_(min=SMALLEST))
+        return
     above = torch.bmm(phi.flatten(0, 1), sums.values)
     if below is None:
         out.copy_(above.unflatten(0, out.shape[:2]))
@@ -190,14 +195,14 @@ def attend_backward(plan: Plan, call: Call, sums: Sums, grad: Float[Tensor, "B H
     """All gradients: those of the queries and of the sums, then those of the keys."""
     found = no_slopes(call)
     of_sums = Sums(torch.zeros_like(sums.values), torch.zeros_like(sums.norms), None)
-    for group in slabs(call.q, sums.norms.shape[-1]):
+    for group in slabs(call.q, sums.norms.shape[-1], backward=True):
         own, of_own = sums.at(group[0]), of_sums.at(group[0])
         for slab in group:
             _add_query_slopes(plan, call, slab, own, of_own, slab.of(grad), found)
     if plan.by_feature:
         of_sums.values.div_(_below(sums))
         of_sums.norms.copy_((of_sums.values * sums.values).sum(-1).view_as(sums.norms)).neg_()
-    for group in slabs(call.k, sums.norms.shape[-1]):
+    for group in slabs(call.k, sums.norms.shape[-1], backward=True):
         own, of_own = sums.at(group[0]), of_sums.at(group[0])
         for slab in group:
             _write_key_slopes(plan, call, slab, own, of_own, found)

@@ -116,15 +116,14 @@ class Longformer(Attention):
         """That of the chunks and that of the global rows."""
         firsts, seen, tiling = self._cut(request.queries)
         forward, backward, saved = astuple(window_cost(request, tiling, firsts))
-        lines = request.batch * request.heads
-        executed = window_pairs(request, tiling, firsts)
+        lines, executed = request.batch * request.heads, window_pairs(request, tiling, firsts)
         if firsts:
             rows = self.dense.cost(replace(request, queries=firsts, keys=seen))
             forward, backward = forward + rows.flops_forward, backward + rows.flops_backward
             saved, executed = saved + rows.bytes_saved, executed + rows.pairs_executed
         if self.projections is not None:
             moved = lines * (firsts + 2 * seen) * request.head_dim
-            # With a key mask, what is kept of them are folded copies, which are counted already.
+            # With a key mask only their folded copies are kept, which are counted already.
             saved += 0 if request.key_mask else moved * request.dtype.itemsize
             forward, backward = (x + f * moved * request.head_dim for x, f in ((forward, 2), (backward, 4)))
         bound = None if self.shape.global_positions else self.shape.window

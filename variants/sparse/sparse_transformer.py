@@ -105,9 +105,8 @@ class SparseTransformer(Attention):
         tiling = (near := self._near(n)) and near.tiling
         pairs, kept = self._far(n)
         far = fused_cost(pairs=lines * pairs, rows=0 if tiling else lines * n, width=width, itemsize=size)
-        more = lines * kept * width * size
+        more = lines * width * size * (kept + (n if tiling is None and request.key_mask else 0))
         if tiling is None:
-            more += lines * n * width * size if request.key_mask else 0
             first, executed = fused_cost(pairs=0, rows=0, width=width, itemsize=size), 0
         else:
             first, executed = window_cost(request, tiling, merges=True), window_pairs(request, tiling)
