@@ -89,3 +89,19 @@ def test_latency_is_that_of_composed_patterns(chunk: int, right: int, causal: bo
 def test_no_layers_have_no_latency() -> None:
     with pytest.raises(ValueError, match="not 0"):
         Chunked(Dims(1, 4, 8)).latency(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_does_not_round_products(dtype: torch.dtype) -> None:
+    window = Window(Dims(heads=2, head_dim=8, max_len=300), left=20, right=20)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, grad = (torch.randn(2, 2, 300, 8, generator=generator).to(dtype) for _ in range(4))
+    found = list[tuple[torch.Tensor, ...]]()
+    for enabled in (False, True):
+        x = [one.detach().requires_grad_() for one in (q, k, v)]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            out = window(*x)
+            found.append((out, *torch.autograd.grad(out, x, grad)))
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype == dtype
+        assert one.equal(other)

@@ -62,7 +62,9 @@ class _Alone(torch.autograd.Function):
         ctx.stretches, ctx.scale = stretches, scale
         ctx.save_for_backward(q, k, v)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        stretches.write((q, k, v), scale, out)
+        # Products in float32 at least, whatever autocast would make of them.
+        with torch.autocast(q.device.type, enabled=False):
+            stretches.write((q, k, v), scale, out)
         return out
 
     @staticmethod
@@ -72,7 +74,8 @@ class _Alone(torch.autograd.Function):
         q, k, v = ctx.saved_tensors
         precise = torch.promote_types(q.dtype, torch.float32)
         slopes = Slopes(*(torch.zeros(x.shape, dtype=precise, device=x.device) for x in (q, k, v)))
-        ctx.stretches.add((q, k, v), dense_rows(grad), ctx.scale, None, slopes)
+        with torch.autocast(q.device.type, enabled=False):
+            ctx.stretches.add((q, k, v), dense_rows(grad), ctx.scale, None, slopes)
         return None, None, *(slope.to(q.dtype) for slope in slopes)
 
 
