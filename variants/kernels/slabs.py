@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-# Numbers of features in a slab of the forward pass; half as many go into one of the backward pass, where twice
-# as many are alive. About 2 MB in float32: they stay in the caches from map to product, and calls do not count.
+# Numbers of features in a slab of the forward pass; half as many go into one of the backward pass, where
+# twice as many are alive. About 2 MB in float32: they stay in the caches from map to product, and calls do
+# not count.
 SLAB = 2**19
 
 # Elsewhere than on a CPU calls cost more and caches do less.
