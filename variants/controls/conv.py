@@ -80,11 +80,11 @@ class Conv(SequenceMixer):
         self, x: Float[Tensor, "B N E"], *, mask: Bool[Tensor, "B N"] | None = None
     ) -> Float[Tensor, "B N E"]:
         """One shifted copy of x a tap."""
-        keep = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
+        keep = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
         x = x.masked_fill(~keep[:, :, None], 0.0)
         y = torch.zeros_like(x)
         for tap in range(self.kernel):
-            source = torch.arange(x.shape[1]) + tap - (self.kernel - 1 - self.right)
+            source = torch.arange(x.shape[1], device=x.device) + tap - (self.kernel - 1 - self.right)
             inside = (source >= 0) & (source < x.shape[1])
             y[:, inside] += x[:, source[inside]] * self.filters[:, tap]
         return (y @ self.out.weight.T + self.out.bias) * keep[:, :, None]

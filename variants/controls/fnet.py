@@ -70,7 +70,7 @@ class FNet(SequenceMixer):
         self, x: Float[Tensor, "B N E"], *, mask: Bool[Tensor, "B N"] | None = None
     ) -> Float[Tensor, "B N E"]:
         """Cosines less sines: Re(F_N x F_E) = C_N x C_E - S_N x S_E."""
-        keep = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
+        keep = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
         y = torch.zeros_like(x)
         for b, kept in enumerate(keep):
             there = x[b, kept]

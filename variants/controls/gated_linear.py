@@ -90,7 +90,7 @@ class GatedLinear(SequenceMixer):
         self, x: Float[Tensor, "B N E"], *, mask: Bool[Tensor, "B N"] | None = None
     ) -> Float[Tensor, "B N E"]:
         """Step by step, a state a head."""
-        keep = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
+        keep = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
         x = torch.where(keep[:, :, None], x, 0.0)
         heads = (x.shape[0], x.shape[1], self.dims.heads, -1)
         q, k, v = (layer(x).view(heads) for layer in (self.q, self.k, self.v))

@@ -99,7 +99,7 @@ class MlpWindow(SequenceMixer):
         self, x: Float[Tensor, "B N E"], *, mask: Bool[Tensor, "B N"] | None = None
     ) -> Float[Tensor, "B N E"]:
         """Each window cut out and laid side by side."""
-        keep = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
+        keep = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
         zero = x.new_zeros(x.shape[0], x.shape[2])
         x = torch.where(keep[:, :, None], x, 0.0)
         rows = list[Tensor]()

@@ -152,7 +152,7 @@ class Blocks(Pattern):
 
     def chosen(self, n: int) -> Int[Tensor, " S"]:
         """The positions whose keys are in all queries' summaries."""
-        position = torch.arange(n)
+        position = torch.arange(n, device="cpu")
         return position[position % self.stride >= self.stride - self.summary]
 
     def pairs(self, queries: int, keys: int) -> int:

@@ -100,7 +100,7 @@ class Nystromformer(Attention):
             kept = torch.arange(k.shape[2], device=k.device)
             if key_mask is not None:
                 kept = kept[key_mask[b]]
-            n, eye = len(kept), torch.eye(min(self.landmarks, max(len(kept), 1))).to(q)
+            n, eye = len(kept), torch.eye(min(self.landmarks, max(len(kept), 1)), device=q.device).to(q)
             if not n:
                 found.append(0.0 * q[b][:, rows])
                 continue
