@@ -1,3 +1,6 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,7 +11,7 @@ from variants.controls.fnet import FNet
 from variants.controls.gru import Gru
 from variants.controls.lstm import Lstm
 from variants.controls.mlp_window import MlpWindow
-from variants.interface import Dims
+from variants.interface import Dims, Request
 
 DIMS = Dims(heads=2, head_dim=4, max_len=64)
 
@@ -100,6 +103,30 @@ def test_recurrent_networks_do_not_step_at_masked_positions(
     mixer = cls(DIMS, causal=causal).double()
     x, mask = draw(1, 20, 8), torch.arange(20)[None] % 3 != 1
     torch.testing.assert_close(mixer(x, mask=mask)[mask][None], mixer(x[mask][None]))
+
+
+@pytest.mark.parametrize(("cls", "name"), [(Lstm, "lstm"), (Gru, "gru")])
+def test_recurrent_networks_say_that_they_train(
+    cls: type[Lstm] | type[Gru], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # cuDNN keeps nothing for a backward pass unless it is told so, whether or not gradients are asked for.
+    fused, told = getattr(torch, name), list[bool]()
+
+    def look(*given: Any) -> Any:
+        told.append(given[6])
+        return fused(*given)
+
+    monkeypatch.setattr(torch, name, look)
+    cls(DIMS).double()(draw(1, 5, 8))
+    assert told == [True, True]
+
+
+def test_pages_are_of_cpus_alone() -> None:
+    request = Request(batch=1, heads=2, queries=64, keys=64, head_dim=4)
+    mixer = Lstm(DIMS, causal=True)
+    kept = mixer.cost(replace(request, device="cuda")).bytes_saved
+    assert kept == 4 * 64 * (6 * 8 + 8)
+    assert mixer.cost(request).bytes_saved > kept
 
 
 @pytest.mark.parametrize("cls", [Lstm, Gru])

@@ -70,7 +70,7 @@ class Gru(SequenceMixer):
         def run(steps: Tensor, cell: nn.Module) -> Tensor:
             weights = [w.to(precise) for w in cell.parameters()]
             first = steps.new_zeros(1, steps.shape[1], self.units)
-            return torch.gru(steps, first, weights, True, 1, 0.0, False, False, False)[0]
+            return torch.gru(steps, first, weights, True, 1, 0.0, True, False, False)[0]
 
         ways = [
             in_order(x.to(precise), lambda steps, c=cell: run(steps, c), backward=bool(i), mask=mask)
@@ -83,7 +83,7 @@ class Gru(SequenceMixer):
     ) -> Float[Tensor, "B N E"]:
         """Step by step; a masked position leaves the state as it is."""
         b, n, _ = x.shape
-        keep = torch.ones(b, n, dtype=torch.bool) if mask is None else mask
+        keep = torch.ones(b, n, dtype=torch.bool, device=x.device) if mask is None else mask
         x = torch.where(keep[:, :, None], x, 0.0)
         ways = list[Tensor]()
         for way, cell in enumerate(self.cells):

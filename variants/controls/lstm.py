@@ -74,7 +74,7 @@ class Lstm(SequenceMixer):
         def run(steps: Tensor, cell: nn.Module) -> Tensor:
             weights = [w.to(precise) for w in cell.parameters()]
             first = steps.new_zeros(1, steps.shape[1], self.units)
-            return torch.lstm(steps, (first, first), weights, True, 1, 0.0, False, False, False)[0]
+            return torch.lstm(steps, (first, first), weights, True, 1, 0.0, True, False, False)[0]
 
         ways = [
             in_order(x.to(precise), lambda steps, c=cell: run(steps, c), backward=bool(i), mask=mask)
@@ -87,7 +87,7 @@ class Lstm(SequenceMixer):
     ) -> Float[Tensor, "B N E"]:
         """Step by step; a masked position leaves the state as it is."""
         b, n, _ = x.shape
-        keep = torch.ones(b, n, dtype=torch.bool) if mask is None else mask
+        keep = torch.ones(b, n, dtype=torch.bool, device=x.device) if mask is None else mask
         x = torch.where(keep[:, :, None], x, 0.0)
         ways = list[Tensor]()
         for way, cell in enumerate(self.cells):
@@ -105,11 +105,13 @@ class Lstm(SequenceMixer):
         return torch.cat(ways, 2)
 
     def cost(self, request: Request) -> Cost:
-        """Kept is the workspace of oneDNN, with rows of whole cache lines and areas of whole pages."""
+        """On a CPU the workspace of oneDNN, in whole cache lines and pages; else gates, cells and states."""
         rows, width = request.batch * request.queries, request.heads * request.head_dim
-        size = max(request.dtype.itemsize, 4)
-        line = 4 * self.units + _line(4 * self.units) + _line(self.units) + 6 * _line(width) + self.units
-        kept = (rows * line + _PAGES) * size
+        kept = rows * 6 * self.units
+        if request.device == "cpu":
+            line = 4 * self.units + _line(4 * self.units) + _line(self.units) + 6 * _line(width) + self.units
+            kept = rows * line + _PAGES
+        kept *= max(request.dtype.itemsize, 4)
         return cell_cost(request, gates=4, directions=len(self.cells), bytes_saved=kept)
 
 
