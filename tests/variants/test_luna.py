@@ -62,6 +62,13 @@ def test_nothing_is_as_large_as_the_square() -> None:
     assert max(held) < n * n / 4
 
 
+def test_the_twin_of_no_positions_is_0_in_float32() -> None:
+    x, mask = normal(2, 5, 8).float(), torch.tensor([[False] * 5, [True] * 5])
+    y = built().float().twin(x, mask=mask)
+    assert not y[0].any()
+    assert y.isfinite().all()
+
+
 def test_gradients_are_those_of_differences() -> None:
     luna, x = built(memory=2), normal(1, 4, 8).requires_grad_()
     mask = torch.tensor([[True, False, True, True]])

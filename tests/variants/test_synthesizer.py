@@ -104,6 +104,15 @@ def test_nothing_is_as_large_as_the_square_where_scores_are_products() -> None:
         assert max(held) < n * n / 4
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_without_keys_are_0_in_float32(kind: Literal["dense", "random", "factorized"]) -> None:
+    q, k = (normal(2, 2, 9, 4, seed=s).float() for s in range(2))
+    mask = torch.tensor([[False] * 9, [True] * 9])
+    weights = built(kind).float().weights(q, k, rows=torch.arange(9), key_mask=mask)
+    assert not weights[0].any()
+    torch.testing.assert_close(weights[1].sum(-1), torch.ones(2, 9))
+
+
 def test_a_rank_of_0_is_refused() -> None:
     with pytest.raises(ValueError, match="0"):
         built("factorized", rank=0)

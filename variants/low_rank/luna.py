@@ -138,5 +138,6 @@ def _dense(
     for own_q, own_k, own_v in zip(q, k, v, strict=True):
         scores = own_q @ own_k.transpose(-1, -2) * own_q.shape[-1] ** -0.5
         powers = (scores - scores.detach().amax(-1, keepdim=True)).exp() * keep
-        found.append(powers / powers.sum(-1, keepdim=True).clamp(min=1e-300) @ own_v)
+        sums = powers.sum(-1, keepdim=True).clamp(min=torch.finfo(powers.dtype).tiny)
+        found.append(powers / sums @ own_v)
     return torch.cat(found, -1)

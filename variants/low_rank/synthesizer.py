@@ -5,9 +5,10 @@
     "random":      S = R,              R learned, max_len x max_len
     "factorized":  S = R1 R2^T,        R1, R2 learned, max_len x rank
 
-Tay et al. 2021, sections 3.1 and 3.2, https://arxiv.org/abs/2005.00743. q is the first of the two layers of
-"dense", the network's own projection. Deviations: no bias on S; neither factorized dense scores nor mixtures;
-k plays no part; N positions use the first N rows and columns. Saves no pair: the scores are still N x N.
+Tay et al. 2021, section 3, https://arxiv.org/abs/2005.00743. q is the first of the two layers of "dense", the
+network's own projection. Deviations: no bias on S; neither factorized dense scores nor mixtures; k plays no
+part; N positions use the first N rows and columns. Saves no pair: the scores are still N x N, though only
+those of "random" are ever in memory at once.
 """
 
 from collections.abc import Mapping
@@ -34,9 +35,9 @@ class Synthesizer(Attention):
         family="low_rank",
         title="Synthesizer",
         paper="https://arxiv.org/abs/2005.00743",
-        order="N^2",
+        order="N^2 (of kind random also in memory)",
         time_exponent=2.0,
-        memory_exponent=2.0,
+        memory_exponent=1.0,
         causal=True,
         cross=False,
         key_mask="exact",
@@ -124,7 +125,8 @@ class Synthesizer(Attention):
         }[self.kind]()
         keep = self.kept(q, k, rows=rows, key_mask=key_mask)
         powers = (scores - scores.amax(-1, keepdim=True)).exp() * keep
-        return (powers / powers.sum(-1, keepdim=True).clamp(min=1e-300)).expand(len(q), -1, -1, -1)
+        sums = powers.sum(-1, keepdim=True).clamp(min=torch.finfo(powers.dtype).tiny)
+        return (powers / sums).expand(len(q), -1, -1, -1)
 
     def cost(self, request: Request) -> Cost:
         """That of fused attention and the factors; of "random" that of one matrix of weights."""
