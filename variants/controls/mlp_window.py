@@ -2,7 +2,7 @@
 
     out_i = W_2 relu(sum_t W_t x_{i + t} + b_1) + b_2,  -left <= t <= right
 
-Waibel et al. 1989, section III, https://doi.org/10.1109/29.21701; for long windows, Peddinti et al. 2015,
+Waibel et al. 1989, section II, https://doi.org/10.1109/29.21701; for long windows, Peddinti et al. 2015,
 https://doi.org/10.21437/Interspeech.2015-647. Deviation: one hidden layer, every frame of the window, and
 rectified linear units for sigmoids; frames outside the sequence count as 0.
 """
