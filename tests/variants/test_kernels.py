@@ -134,6 +134,24 @@ def test_a_folded_key_has_weight_0_whatever_the_scores(dtype: torch.dtype) -> No
     assert out[..., :4].eq(1.0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_query_is_too_long_to_have_no_keys(dtype: torch.dtype) -> None:
+    q = torch.full((1, 1, 2, 4), 1e30, dtype=dtype)
+    k, v = torch.ones(1, 1, 3, 4, dtype=dtype), torch.ones(1, 1, 3, 4, dtype=dtype)
+    q, k, v = fold_key_mask(q, k, v, torch.zeros(1, 3, dtype=torch.bool))
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=0.5)
+    assert out.eq(0.0).all()
+
+
+def test_a_folded_key_has_weight_0_where_scores_are_more_than_half_types_hold() -> None:
+    # Two kept keys of score -40,000 and one masked one, in float16.
+    q, k = torch.full((1, 1, 1, 64), 25.0).half(), torch.full((1, 1, 3, 64), -25.0).half()
+    v = torch.tensor([1.0, 1.0, 100.0])[None, None, :, None].expand(1, 1, 3, 64).half()
+    q, k, v = fold_key_mask(q, k, v, torch.tensor([[True, True, False]]))
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=0.125)
+    assert out[..., :64].eq(1.0).all()
+
+
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 128, 200])
 def test_causal_chunks_equal_the_recurrence(n: int) -> None:
     phi_q, phi_k, v = normal(1, 2, n, 3).abs(), normal(1, 2, n, 3, seed=1).abs(), normal(1, 2, n, 4, seed=2)

@@ -28,9 +28,9 @@ def fold_key_mask(
 ) -> tuple[Float[Tensor, "B H N W"], Float[Tensor, "B H M W"], Float[Tensor, "B H M W"]]:
     """Write the key mask into FOLD more features, so that an attention without key mask obeys it.
 
-    A masked key becomes 0 but for one feature of -1, which meets b_i in the query and gives the score
-    -b_i. With b_i = 2 |q_i| max |k_j| + margin that lies so far below the score of every kept key that its
-    weight is exactly 0. Its value becomes 0 too, so a query with only masked keys averages zeros: out is
+    A masked key becomes 0 but for those features, which are -1. Each meets b_i / FOLD in the query, so its
+    score is -b_i. With b_i = 2 |q_i| max |k_j| + margin that lies so far below the score of every kept key that
+    its weight is exactly 0. Its value becomes 0 too, so a query with only masked keys averages zeros: out is
     exactly 0 and so are its gradients, in any kernel. Kept scores do not change by a bit.
 
     A mask per example would be the alternative, of B N S numbers where the executor's own has N S, and
@@ -48,12 +48,15 @@ def fold_key_mask(
         # Norms of bfloat16 in float32: they may overflow only where the score itself would.
         precise = torch.promote_types(q.dtype, torch.float32)
         longest = torch.linalg.vector_norm(k, dim=-1, keepdim=True, dtype=precise).amax(2, keepdim=True)
-        bound = 2.0 * torch.linalg.vector_norm(q, dim=-1, keepdim=True, dtype=precise) * longest
+        size = torch.linalg.vector_norm(q, dim=-1, keepdim=True, dtype=precise)
+        # Where all keys are masked, longest is 0, and 0 times an overflown norm would be NaN.
+        bound = 2.0 * size.clamp(max=torch.finfo(precise).max) * longest
         bound = bound + _MARGIN.get(q.dtype, _MARGIN_ELSE) * q.shape[-1] ** 0.5
-        bound = bound.clamp(max=torch.finfo(q.dtype).max / 2).to(q.dtype)
+        # In equal shares, since float16 holds no more than 65,504.
+        share = (bound / FOLD).clamp(max=torch.finfo(q.dtype).max / 2).to(q.dtype)
     return (
-        torch.cat((q, bound, q.new_zeros(*q.shape[:-1], FOLD - 1)), -1),
-        F.pad(torch.cat((k, -drop.to(k.dtype).expand(*k.shape[:-1], 1)), -1), (0, FOLD - 1)),
+        torch.cat((q, share.expand(*q.shape[:-1], FOLD)), -1),
+        torch.cat((k, -drop.to(k.dtype).expand(*k.shape[:-1], FOLD)), -1),
         F.pad(v, (0, FOLD)),
     )
 

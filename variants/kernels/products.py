@@ -19,7 +19,7 @@ Added = Sequence[tuple[slice, Tensor]]
 _softmax_backward: Any = torch.ops.aten._softmax_backward_data
 
 # Scores that are in memory at once: what a cache holds; elsewhere, what keeps a device busy.
-_SCORES = {"cpu": 2**20}
+_SCORES = {"cpu": 2**21}
 _SCORES_ELSE = 2**26
 
 
