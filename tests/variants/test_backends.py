@@ -63,7 +63,15 @@ def test_tiles_are_those_with_a_kept_pair(pattern: Pattern) -> None:
 
 
 def test_a_block_mask_is_built_once() -> None:
-    assert block_mask(Near(5, 3), 256, 256, "cpu") is block_mask(Near(5, 3), 256, 256, "cpu")
+    cpu = torch.device("cpu")
+    assert block_mask(Near(5, 3), 256, 256, cpu) is block_mask(Near(5, 3), 256, 256, cpu)
+
+
+@pytest.mark.parametrize("n", [1, 127, 128, 300, 700])
+def test_tiles_are_those_of_the_block_mask(n: int) -> None:
+    mask = block_mask(Near(40, 130), n, n, torch.device("cpu"))
+    full = 0 if mask.full_kv_num_blocks is None else int(mask.full_kv_num_blocks.sum())
+    assert tiles(Near(40, 130), n, n) == (int(mask.kv_num_blocks.sum()) + full) * TILE * TILE
 
 
 @pytest.mark.parametrize("pattern", [Full(causal=True), Near(5, 3), Near(2, 0), Near(0, 4)], ids=str)

@@ -29,9 +29,9 @@ def fold_key_mask(
     """Write the key mask into FOLD more features, so that an attention without key mask obeys it.
 
     A masked key becomes 0 but for those features, which are -1. Each meets b_i / FOLD in the query, so its
-    score is -b_i. With b_i = 2 |q_i| max |k_j| + margin that lies so far below the score of every kept key that
-    its weight is exactly 0. Its value becomes 0 too, so a query with only masked keys averages zeros: out is
-    exactly 0 and so are its gradients, in any kernel. Kept scores do not change by a bit.
+    score is -b_i. With b_i = 2 |q_i| max |k_j| + margin that lies so far below the score of every kept key
+    that its weight is exactly 0. Its value becomes 0 too, so a query with only masked keys averages zeros:
+    out is exactly 0 and so are its gradients, in any kernel. Kept scores do not change by a bit.
 
     A mask per example would be the alternative, of B N S numbers where the executor's own has N S, and
     causal attention would need B N N of them. This costs FOLD / D more arithmetic and memory.

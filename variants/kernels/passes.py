@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from variants.kernels.products import Added, Room, slab, softmax_rows, weights_and_slopes
+from variants.kernels.products import Added, Room, add_product, slab, softmax_rows, weights_and_slopes
 
 # Where torch has these two operators, which it does not document.
 _FUSED_ON = "cpu"
@@ -63,7 +63,7 @@ def attend(
         if mask is not None and empty is not None:
             # A softmax over nothing would be NaN.
             mask = mask.masked_fill(empty, 0.0)
-        out, lse = _attend_by_slabs(q, k, v, _causal_mask(q, k) if causal else mask, scale)
+        out, lse = _attend_by_slabs(q, k, v, mask, scale, causal=causal)
     if empty is not None and bool(empty.any()):
         out, lse = out.masked_fill(empty, 0.0), lse.masked_fill(empty, -torch.inf)
     return out, lse
@@ -85,49 +85,64 @@ def attend_backward(
     if q.device.type == _FUSED_ON:
         grad, out, lse, scale = whole
         return _fused_backward(grad, q, k, v, out, lse[..., 0], 0.0, causal, attn_mask=mask, scale=scale)
-    mask = _causal_mask(q, k) if causal else mask
     rooms = Room(q), Room(q)
-    found = tuple(torch.empty(x.shape, dtype=rooms[0].dtype, device=x.device) for x in (q, k, v))
-    for cut in _slabs(q, k):
-        its = q_of, k_of, _ = cut(q), cut(k), cut(v)
-        grad, out, lse, scale = whole.arranged(cut)
-        added = _added(mask, q, cut)
-        weights, slopes = weights_and_slopes(*its, added, grad, scale, rooms, whole=(out, lse))
-        torch.bmm(slopes, k_of.to(slopes.dtype), out=cut(found[0])).mul_(scale)
-        torch.bmm(slopes.mT, q_of.to(slopes.dtype), out=cut(found[1])).mul_(scale)
-        torch.bmm(weights.mT, grad.to(slopes.dtype), out=cut(found[2]))
+    found = tuple(torch.zeros(x.shape, dtype=rooms[0].dtype, device=x.device) for x in (q, k, v))
+    for some in _slabs(q, k):
+        q_of, k_of, v_of = (x.to(rooms[0].dtype) for x in (some.rows_of(q), some.cut(k), some.cut(v)))
+        grad, out, lse, scale = whole.arranged(some.rows_of)
+        added = some.added(mask, q, k, causal=causal)
+        weights, slopes = weights_and_slopes(q_of, k_of, v_of, added, grad, scale, rooms, whole=(out, lse))
+        add_product(some.rows_of(found[0]), slopes, k_of, scale)
+        add_product(some.cut(found[1]), slopes.mT, q_of, scale)
+        add_product(some.cut(found[2]), weights.mT, grad.to(weights.dtype), 1.0)
     return found[0], found[1], found[2]
 
 
 def _attend_by_slabs(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, *, causal: bool
 ) -> tuple[Tensor, Tensor]:
     room = Room(q)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(*q.shape[:3], 1, dtype=room.dtype, device=q.device)
-    for cut in _slabs(q, k):
-        added = _added(mask, q, cut)
-        softmax_rows(cut(q), cut(k), cut(v), added, scale, room, out=cut(out), lse=cut(lse))
+    for some in _slabs(q, k):
+        its, added = (some.rows_of(q), some.cut(k), some.cut(v)), some.added(mask, q, k, causal=causal)
+        softmax_rows(*its, added, scale, room, out=some.rows_of(out), lse=some.rows_of(lse))
     return out, lse
 
 
-def _causal_mask(q: Tensor, k: Tensor) -> Float[Tensor, "1 1 N M"]:
-    precise = torch.promote_types(q.dtype, torch.float32)
-    return torch.full((1, 1, q.shape[2], k.shape[2]), -torch.inf, dtype=precise, device=q.device).triu(1)
+class _Slab(NamedTuple):
+    """Some of X, some of Y, and some of the queries; X and Y as one axis of what is cut."""
+
+    x: slice
+    y: slice
+    rows: slice
+
+    def cut(self, one: Tensor) -> Tensor:
+        """All rows. A view of what lies in one piece: a slab is all of Y, or one of X."""
+        return one[self.x, self.y].flatten(0, 1)
+
+    def rows_of(self, one: Tensor) -> Tensor:
+        """The rows of these queries."""
+        return self.cut(one)[:, self.rows]
+
+    def added(self, mask: Tensor | None, q: Tensor, k: Tensor, *, causal: bool) -> Added:
+        """The mask of these queries."""
+        if causal:
+            row = torch.arange(self.rows.start, self.rows.stop, device=q.device)[:, None]
+            later = torch.arange(k.shape[2], device=q.device) > row
+            dtype = torch.promote_types(q.dtype, torch.float32)
+            own = torch.zeros(later.shape, dtype=dtype, device=q.device)
+            return ((slice(None), own.masked_fill_(later, -torch.inf)),)
+        return () if mask is None else ((slice(None), self.rows_of(mask.expand(*q.shape[:3], -1))),)
 
 
-def _slabs(q: Tensor, k: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
-    """What cuts its share out of anything arranged as (X, Y, N, ...), X and Y as one axis.
-
-    That is all of Y and some of X, or some of Y: either way a piece of memory that is whole, where x is.
-    """
-    x, y = q.shape[:2]
-    most = slab(q.shape[2] * k.shape[2], q.device)
+def _slabs(q: Tensor, k: Tensor) -> Iterator[_Slab]:
+    """As many passes at once as fit; of a pass that does not, as many queries."""
+    x, y, n, m = *q.shape[:3], k.shape[2]
+    most = slab(n * m, q.device)
     some, each = (max(most // y, 1), y) if y <= most else (1, most)
-    for start in range(0, x, some):
-        for first in range(0, y, each):
-            yield lambda one, i=start, j=first: one[i : i + some, j : j + each].flatten(0, 1)
-
-
-def _added(mask: Tensor | None, q: Tensor, cut: Callable[[Tensor], Tensor]) -> Added:
-    return () if mask is None else ((slice(None), cut(mask.expand(*q.shape[:2], -1, -1))),)
+    rows = n if n * m <= slab(1, q.device) else slab(m, q.device)
+    for i in range(0, x, some):
+        for j in range(0, y, each):
+            for first in range(0, n, rows):
+                yield _Slab(slice(i, i + some), slice(j, j + each), slice(first, min(first + rows, n)))
