@@ -9,12 +9,13 @@ Masks are boolean and True means keep. A query with no key left gives exactly 0,
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from variants.inputs import check_mask, check_shape
 from variants.pattern import Pattern
 from variants.terms import Caps, Cost, Dims, Family, KeyMask, Request, Unsupported
 
@@ -114,6 +115,20 @@ class Attention(Variant):
     `weights` (any other matrix A of out = A v) or `twin` (anything else).
     """
 
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Any:
+        """Forward, for inputs that fit together: what broadcasts by accident would be computed in silence.
+
+        Raises:
+            ValueError: they do not; named is what was given and what is needed.
+        """
+        axes = ("batch", "heads", "length", "width")
+        check_shape("q", q, axes)
+        batch, heads, _, width = q.shape
+        check_shape("k", k, axes, batch=batch, heads=heads, width=width)
+        check_shape("v", v, axes, batch=batch, heads=heads, length=k.shape[2], width=width)
+        check_mask("key_mask", key_mask, (batch, k.shape[2]), k.device)
+        return super().__call__(q, k, v, key_mask=key_mask)
+
     def forward(
         self,
         q: Float[Tensor, "B H N D"],
@@ -188,7 +203,10 @@ class Attention(Variant):
         return self.weights(q[:, :, rows], k, rows=rows, key_mask=key_mask) @ v
 
     def refuse_unless_served(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> None:
-        """Raise `Unsupported` for a call that `why_not` has reasons against. First line of `forward`."""
+        """Raise `Unsupported` for a call that `why_not` has reasons against. First line of `forward`.
+
+        That q, k, v and the mask fit together has been seen to in `__call__`.
+        """
         reasons = self.why_not(
             Request(
                 batch=q.shape[0],

@@ -4,17 +4,49 @@ An Attention becomes a Mixer through MultiHead, which owns the projections. What
 than q, k, v (recurrences, convolutions, Fourier) is a SequenceMixer: a Mixer and a Variant in one.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from variants.interface import Attention, Request, Unsupported, Variant
+from variants.inputs import check_mask, check_shape
+from variants.interface import Attention, Dims, Request, Unsupported, Variant
 
 ROTARY_BASE = 10_000.0
 
 
 class Mixer(nn.Module):
-    """Mixes the positions of a sequence."""
+    """Mixes the positions of a sequence of vectors of width E = heads * head_dim.
+
+    Attributes:
+        dims: of the network around it.
+    """
+
+    dims: Dims
+
+    def __call__(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        context_mask: Tensor | None = None,
+    ) -> Any:
+        """Forward, for inputs that fit together.
+
+        Raises:
+            ValueError: they do not, or there is a context_mask and no context.
+        """
+        axes, width = ("batch", "length", "width"), self.dims.heads * self.dims.head_dim
+        check_shape("x", x, axes, width=width)
+        check_mask("mask", mask, (len(x), x.shape[1]), x.device)
+        if context is not None:
+            check_shape("context", context, axes, batch=len(x), width=width)
+            check_mask("context_mask", context_mask, (len(x), context.shape[1]), context.device)
+        elif context_mask is not None:
+            raise ValueError("context_mask is given without context; the mask of x is `mask`")
+        return super().__call__(x, context, mask=mask, context_mask=context_mask)
 
     def forward(
         self,
@@ -106,6 +138,7 @@ class MultiHead(Mixer):
         if rotary and head_dim % 2:
             raise ValueError(f"rotary positions need an even head_dim, not {head_dim}")
         width = heads * head_dim
+        self.dims = attention.dims
         self.attention = attention
         self.rotary = rotary
         self.heads = heads
