@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from variants.interface import Caps, Cost, Dims, Request
+from variants.kernels.frames import Maps, network_flops, network_of_frames
 from variants.mixer import SequenceMixer, linear
 from variants.truncated.window import Near
 
@@ -74,25 +74,14 @@ class MlpWindow(SequenceMixer):
         mask: Bool[Tensor, "B N"] | None = None,
         context_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B N E"]:
-        """One product a frame of the window, of shifted rows: the windows are never written out."""
+        """Slab by slab; masked frames count as 0."""
         del context_mask
         self.refuse_unless_served(x, context, mask)
         drop = None if mask is None else ~mask[:, :, None]
         if drop is not None:
             x = x.masked_fill(drop, 0.0)
-        batch, n, width = x.shape
-        precise = torch.promote_types(x.dtype, torch.float32)
-        # All examples as one sequence with room between them: every slice of it is contiguous.
-        frames = F.pad(x, (0, 0, self.near.left, self.near.right)).to(precise).flatten(0, 1)
-        weights = self.inner.weight.to(precise).split(width, 1)
-        rows = len(frames) - len(weights) + 1
-        hidden = F.linear(frames[:rows], weights[0], self.inner.bias.to(precise))
-        for t, weight in enumerate(weights[1:], 1):
-            hidden += F.linear(frames[t : t + rows], weight)
-        y = self.out(hidden.relu_().to(x.dtype))
-        if batch > 1:
-            y = F.pad(y, (0, 0, 0, len(weights) - 1))
-        y = y.unflatten(0, (batch, -1))[:, :n]
+        maps = Maps(self.inner.weight, self.inner.bias, self.out.weight, self.out.bias)
+        y = network_of_frames(x, maps, self.near.left)
         return y if drop is None else y.masked_fill(drop, 0.0)
 
     def twin(
@@ -111,19 +100,16 @@ class MlpWindow(SequenceMixer):
         return torch.stack(rows, 1)
 
     def cost(self, request: Request) -> Cost:
-        """One product a frame of the window and one for the result, of the room between examples too."""
+        """One product a frame of the window and one for the result; the hidden layer is made twice."""
         width, frames = request.heads * request.head_dim, self.near.left + self.near.right + 1
-        padded = request.batch * (request.queries + frames - 1)
-        rows, size = padded - frames + 1, request.dtype.itemsize
-        flops = 2 * rows * self.hidden * width * (frames + 1)
-        lines = request.batch * request.heads
+        rows, lines = request.batch * request.queries, request.batch * request.heads
+        forward, backward = network_flops(rows, frames, width, self.hidden)
         return Cost(
-            flops_forward=flops,
-            flops_backward=2 * flops,
+            flops_forward=forward,
+            flops_backward=backward,
             pairs_useful=lines * self.near.pairs(request.queries, request.keys),
-            pairs_executed=request.heads * rows * frames,
-            bytes_saved=(padded * width + rows * self.hidden) * size
-            + (request.batch * request.keys if request.key_mask else 0),
+            pairs_executed=lines * request.queries * frames,
+            bytes_saved=rows * width * request.dtype.itemsize + (rows if request.key_mask else 0),
             parameters=sum(p.numel() for p in self.parameters()),
             state=(frames - 1) * width if self.causal else None,
             reach=self.near.left,
