@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from variants.kernels.passes import Whole, attend, attend_backward
 
@@ -73,33 +74,43 @@ class _Merged(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parts: Iterable[Part], scale: float, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend part by part, then average with weights exp(lse of the part - lse of all)."""
-        first, *others = parts
-        kept = [tuple(part.arrange(q, k, v)) for part in (first, *others)]
-        out, lse = first.attend(kept[0], scale)
-        for part, its in zip(others, kept[1:], strict=True):
-            other, more = part.attend(its, scale)
-            both = torch.logaddexp(lse, more)
-            out = out.mul_((lse - both).exp_().to(out.dtype))
-            out.addcmul_(other, (more - both).exp_().to(out.dtype))
-            lse = both
-        ctx.parts, ctx.scale, ctx.counts = (first, *others), scale, [len(its) for its in kept]
+        parts = tuple(parts)
+        # Products in float32 at least, whatever autocast would make of them.
+        with torch.autocast(q.device.type, enabled=False):
+            kept = [tuple(part.arrange(q, k, v)) for part in parts]
+            out, lse = _average(parts, kept, scale)
+        ctx.parts, ctx.scale, ctx.counts = parts, scale, [len(its) for its in kept]
         ctx.shapes = q.shape, k.shape
         ctx.save_for_backward(out, lse, *(x for its in kept for x in its))
         return out
 
     @staticmethod
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
-        ctx: Any, grad: Tensor
-    ) -> Any:
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         """The gradients of q, k and v, added up over the parts."""
         out, lse, *rest = ctx.saved_tensors
         precise = torch.promote_types(out.dtype, torch.float32)
         of_queries, of_keys = ctx.shapes
         slopes = Slopes(*(grad.new_zeros(shape, dtype=precise) for shape in (of_queries, of_keys, of_keys)))
-        for part, count in zip(ctx.parts, ctx.counts, strict=True):
-            part.add_slopes(rest[:count], Whole(dense_rows(grad), out, lse, ctx.scale), slopes)
-            rest = rest[count:]
+        with torch.autocast(out.device.type, enabled=False):
+            for part, count in zip(ctx.parts, ctx.counts, strict=True):
+                part.add_slopes(rest[:count], Whole(dense_rows(grad), out, lse, ctx.scale), slopes)
+                rest = rest[count:]
         return None, None, *(slope.to(out.dtype) for slope in slopes)
+
+
+def _average(parts: Sequence[Part], kept: Sequence[Sequence[Tensor]], scale: float) -> tuple[Tensor, Tensor]:
+    """Output and log sum exp over the keys of all parts; neither is a view, so both may be written into."""
+    out, lse = parts[0].attend(kept[0], scale)
+    for number, (part, its) in enumerate(zip(parts[1:], kept[1:], strict=True)):
+        other, more = part.attend(its, scale)
+        both = torch.logaddexp(lse, more)
+        weight = (lse - both).exp_().to(out.dtype)
+        # What a part returns may be a view of its own arrangement, which autograd lets nobody write into.
+        out = out.mul_(weight) if number else out * weight
+        out.addcmul_(other, (more - both).exp_().to(out.dtype))
+        lse = both
+    return (out, lse) if len(parts) > 1 else (out.clone(), lse)
 
 
 @dataclass(frozen=True, eq=False)
