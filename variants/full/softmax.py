@@ -47,6 +47,9 @@ class Softmax(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Scores, softmax, product with v."""
         self.refuse_unless_served(q, k, key_mask)
+        if key_mask is not None:
+            # What is missing has weight 0, but 0 times NaN is not 0.
+            k, v = (x.masked_fill(~key_mask[:, None, :, None], 0.0) for x in (k, v))
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
         if self.causal:
             future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
@@ -59,7 +62,7 @@ class Softmax(Attention):
         return (scores.masked_fill(empty, 0.0).softmax(-1) @ v).masked_fill(empty, 0.0)
 
     def cost(self, request: Request) -> Cost:
-        """Two products forward, four backward; the weights are kept, and masks as bytes."""
+        """Two products forward, four backward; the weights are kept, masks as bytes, and masked copies."""
         square = request.queries * request.keys
         lines = request.batch * request.heads
         saved = lines * square * request.dtype.itemsize
@@ -67,6 +70,7 @@ class Softmax(Attention):
             saved += square
         if request.key_mask:
             saved += request.batch * request.keys + 2 * lines * request.queries
+            saved += 2 * lines * request.keys * request.head_dim * request.dtype.itemsize
         flops = 4 * lines * square * request.head_dim
         return Cost(
             flops_forward=flops,

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from variants.kernels.gather import largest
 
-# Taken from the cosine of what is masked, which then comes after all that is not.
-LAST = 4.0
+# What stands for the cosine of what is masked, which then comes after all that is not.
+LAST = -2.0
 
 
 def nearest_rows(
@@ -27,6 +27,6 @@ def nearest_rows(
     for line, rows in enumerate(x.flatten(0, 1)):
         near = centroids[line % heads].to(precise) @ F.normalize(rows.to(precise), dim=-1).T
         if key_mask is not None:
-            near = torch.where(key_mask[line // heads], near, near - LAST)
+            near = torch.where(key_mask[line // heads], near, LAST)
         found.append(largest(near, min(window, n))[1] + line * n)
     return torch.stack(found)

@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from variants.interface import Request
+
 # Numbers that the gathered keys of one chunk may have: 2 MiB in float32, which stays in a cache.
 _GATHERED = 1 << 19
 
@@ -39,6 +41,20 @@ def gather_attention(
     """
     scores = list_scores(q.flatten(0, 2), k.flatten(0, 2), index) * q.shape[3] ** -0.5
     return list_sums(list_softmax(scores, keep), v.flatten(0, 2), index).unflatten(0, q.shape[:3]).to(v.dtype)
+
+
+def without_masked(k: Tensor, v: Tensor, key_mask: Bool[Tensor, "B M"] | None) -> tuple[Tensor, Tensor]:
+    """Put 0 for what is missing in k and v, which has weight 0: but 0 times NaN is not 0."""
+    if key_mask is None:
+        return k, v
+    drop = ~key_mask[:, None, :, None]
+    return k.masked_fill(drop, 0.0), v.masked_fill(drop, 0.0)
+
+
+def copied_bytes(request: Request) -> int:
+    """Bytes of what `without_masked` gives."""
+    numbers = 2 * request.batch * request.heads * request.keys * request.head_dim
+    return numbers * request.dtype.itemsize if request.key_mask else 0
 
 
 def list_softmax(

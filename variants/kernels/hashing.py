@@ -69,6 +69,12 @@ def sort_by_bucket(
     return Rounds(order.int(), buckets, chunk, causal)
 
 
+def directed(k: Float[Tensor, "*lines N D"]) -> Float[Tensor, "*lines N D"]:
+    """The direction k / |k|, and 0 where k is 0: of the least norm that counts, float16 would make 0."""
+    precise = torch.promote_types(k.dtype, torch.float32)
+    return F.normalize(k.to(precise), dim=-1).to(k.dtype)
+
+
 def bucket_attention(
     q: Float[Tensor, "lines N D"],
     k: Float[Tensor, "lines N D"],

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.edges import Edges
-from variants.kernels.gather import list_softmax, list_sums
+from variants.kernels.gather import list_softmax, list_sums, without_masked
 from variants.sparse.graph import Graph
 
 # Section 2.1: "with negative input slope alpha = 0.2".
@@ -73,6 +73,7 @@ class GAT(Graph):
     ) -> Float[Tensor, "B H N D"]:
         """Score each query and each key once, and add the scores up in the list of each query."""
         self.refuse_unless_served(q, k, key_mask)
+        k, v = without_masked(k, v, key_mask)
         index, keep = self.lists(k, key_mask)
         ours, theirs = _scores(q, self.a1).flatten(), _scores(k, self.a2).flatten()
         near = theirs.index_select(0, index.flatten()).view(index.shape)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.edges import Edges, Neighbours, edge_table
-from variants.kernels.gather import gather_attention
+from variants.kernels.gather import copied_bytes, gather_attention, without_masked
 from variants.pattern import Pattern
 
 
@@ -84,6 +84,7 @@ class Graph(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Attend to the list of each query."""
         self.refuse_unless_served(q, k, key_mask)
+        k, v = without_masked(k, v, key_mask)
         index, keep = self.lists(k, key_mask)
         return gather_attention(q, k, v, index=index, keep=keep)
 
@@ -114,7 +115,7 @@ class Graph(Attention):
             flops_backward=2 * executed * width,
             pairs_useful=lines * int(there.sum()),
             pairs_executed=executed,
-            bytes_saved=executed * (4 + 2 + 2 * max(request.dtype.itemsize, 4)),
+            bytes_saved=executed * (4 + 2 + 2 * max(request.dtype.itemsize, 4)) + copied_bytes(request),
             state=2 * request.heads * width * reach if self.causal else None,
             reach=reach,
             look_ahead=int(ahead.amax()),

@@ -15,12 +15,11 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.directions import even, factors, hash_by_direction
 from variants.kernels.fused import fused_cost
-from variants.kernels.hashing import bucket_attention, sort_by_bucket
+from variants.kernels.hashing import bucket_attention, directed, sort_by_bucket
 
 
 class Reformer(Attention):
@@ -76,13 +75,13 @@ class Reformer(Attention):
         self.refuse_unless_served(q, k, key_mask)
         there = None
         if key_mask is not None:
-            k = k.masked_fill(~key_mask[:, None, :, None], 0.0)
+            k, v = (x.masked_fill(~key_mask[:, None, :, None], 0.0) for x in (k, v))
             there = key_mask.repeat_interleave(k.shape[1], 0)
         x = k.flatten(0, 1)
         with torch.no_grad():
             buckets = hash_by_direction(x, self.directions, self.factors, self.hashes)
             rounds = sort_by_bucket(buckets, there, chunk=self.bucket, causal=self.causal)
-        out = bucket_attention(x, F.normalize(x, dim=-1), v.flatten(0, 1), rounds)
+        out = bucket_attention(x, directed(x), v.flatten(0, 1), rounds)
         return out.unflatten(0, k.shape[:2])
 
     def weights(
@@ -96,7 +95,7 @@ class Reformer(Attention):
         """Exponentials of the scores, times how many rounds see the pair."""
         del q
         times = self._times(k, rows, key_mask)
-        scores = k[:, :, rows] @ F.normalize(k, dim=-1).transpose(-1, -2) * k.shape[-1] ** -0.5
+        scores = k[:, :, rows] @ directed(k).transpose(-1, -2) * k.shape[-1] ** -0.5
         scores = (scores + times.to(k.dtype).log()).masked_fill(times == 0, torch.finfo(k.dtype).min)
         return scores.softmax(-1) * (times > 0)
 
@@ -134,12 +133,13 @@ class Reformer(Attention):
     def cost(self, request: Request) -> Cost:
         """Products with the directions, and a fused pass over chunks in each round."""
         lines, n, width = request.batch * request.heads, request.queries, request.head_dim
-        rows = lines * self.hashes * -(-n // self.bucket) * self.bucket
-        pairs = rows * 2 * self.bucket
-        fused = fused_cost(pairs=pairs, rows=lines * n, width=width, itemsize=request.dtype.itemsize)
-        kept = lines * n * width * request.dtype.itemsize * (2 if request.key_mask else 1)
+        size = request.dtype.itemsize
+        pairs = 2 * lines * self.hashes * -(-n // self.bucket) * self.bucket**2
+        fused = fused_cost(pairs=pairs, rows=lines * n, width=width, itemsize=size)
+        # Directions, masked copies, and of half types k and its directions in float32 too.
+        kept = lines * n * width * (size * (3 if request.key_mask else 1) + (8 if size < 4 else 0))
         # Lists of positions and buckets in each round, norms, and which positions are alone.
-        lists = lines * n * (8 * self.hashes + 1 + request.dtype.itemsize)
+        lists = lines * n * (8 * self.hashes + 1 + max(size, 4))
         return Cost(
             flops_forward=fused.flops_forward + 2 * lines * n * width * self.directions.shape[1],
             flops_backward=fused.flops_backward,

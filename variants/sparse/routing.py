@@ -106,7 +106,8 @@ class Routing(Attention):
             members = list[Tensor]()
             for x in (q, k):
                 cosine = (F.normalize(x.to(centroid), dim=-1) @ centroid[:, :, None])[..., 0]
-                order = (cosine - LAST * ~there[:, None]).sort(dim=-1, descending=True, stable=True).indices
+                cosine = torch.where(there[:, None], cosine, LAST)
+                order = cosine.sort(dim=-1, descending=True, stable=True).indices
                 members.append(torch.zeros_like(cosine).scatter(-1, order[..., : self.window], 1.0) > 0)
             keep = (members[1] & there[:, None])[:, :, None]
             own = members[0][:, :, rows, None].to(q.dtype)

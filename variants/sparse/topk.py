@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
-from variants.kernels.gather import gather_attention, largest
+from variants.kernels.gather import copied_bytes, gather_attention, largest, without_masked
 from variants.pattern import Full
 
 # Queries whose scores live at once: as many as a usual head is wide, so they take as much room as k does.
@@ -60,6 +60,7 @@ class TopK(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Choose by chunks of queries, then attend to what was chosen."""
         self.refuse_unless_served(q, k, key_mask)
+        k, v = without_masked(k, v, key_mask)
         lines, m = q.shape[0] * q.shape[1], k.shape[2]
         with torch.no_grad():
             index, keep = self._choose(q, k, key_mask)
@@ -122,7 +123,7 @@ class TopK(Attention):
             flops_backward=2 * chosen * width,
             pairs_useful=useful,
             pairs_executed=executed,
-            bytes_saved=chosen * (4 + 2 + 2 * precise),
+            bytes_saved=chosen * (4 + 2 + 2 * precise) + copied_bytes(request),
             state=2 * request.heads * width * request.keys if self.causal else None,
             reach=None,
             look_ahead=0 if self.causal else None,
