@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from variants.interface import Caps, Cost, Dims, Request
-from variants.kernels.recurrent import cell_cost, draw_cell, draw_spans, in_order
+from variants.kernels.recurrent import cell_cost, draw_cell, draw_spans, run_cells
 from variants.mixer import SequenceMixer
 
 # What rounding up to pages adds to the workspace, in numbers: about half a page for each of ten areas.
@@ -69,18 +69,11 @@ class Lstm(SequenceMixer):
         """One recurrence a direction over the kept positions, in float32 for half types."""
         del context_mask
         self.refuse_unless_served(x, context, mask)
-        precise = torch.promote_types(x.dtype, torch.float32)
 
-        def run(steps: Tensor, cell: nn.Module) -> Tensor:
-            weights = [w.to(precise) for w in cell.parameters()]
-            first = steps.new_zeros(1, steps.shape[1], self.units)
+        def run(steps: Tensor, first: Tensor, weights: list[Tensor]) -> Tensor:
             return torch.lstm(steps, (first, first), weights, True, 1, 0.0, True, False, False)[0]
 
-        ways = [
-            in_order(x.to(precise), lambda steps, c=cell: run(steps, c), backward=bool(i), mask=mask)
-            for i, cell in enumerate(self.cells)
-        ]
-        return torch.cat(ways, 2).to(x.dtype)
+        return run_cells(x, self.cells, run, mask=mask)
 
     def twin(
         self, x: Float[Tensor, "B N E"], *, mask: Bool[Tensor, "B N"] | None = None

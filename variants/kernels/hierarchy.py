@@ -45,7 +45,18 @@ def hierarchical_attention(
     block: int,
     key_mask: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, "B H N D"]:
-    """All levels; block is even. In float32 for half types, as averages and counts must be."""
+    """All levels; block is even. In float32 for half types, whatever autocast says, as averages must be."""
+    with torch.autocast(q.device.type, enabled=False):
+        return _attend_levels(q, k, v, block, key_mask)
+
+
+def _attend_levels(
+    q: Float[Tensor, "B H N D"],
+    k: Float[Tensor, "B H N D"],
+    v: Float[Tensor, "B H N D"],
+    block: int,
+    key_mask: Bool[Tensor, "B N"] | None,
+) -> Float[Tensor, "B H N D"]:
     n, lead, dtype = q.shape[2], q.shape[:2], q.dtype
     q, k, v = (x.to(torch.promote_types(dtype, torch.float32)).flatten(0, 1) for x in (q, k, v))
     counts, q_there = q.new_ones(*q.shape[:2], 1), q

@@ -44,6 +44,33 @@ def in_order(
     return states.masked_fill(drop, 0.0)
 
 
+def run_cells(
+    x: Float[Tensor, "B N E"],
+    cells: nn.ModuleList,
+    run: Callable[[Float[Tensor, "N B E"], Float[Tensor, "1 B S"], list[Tensor]], Float[Tensor, "N B S"]],
+    *,
+    mask: Bool[Tensor, "B N"] | None = None,
+) -> Float[Tensor, "B N E"]:
+    """The states of one cell a direction side by side, in float32 for half types, whatever autocast says.
+
+    Args:
+        x: the sequence.
+        cells: as `draw_cell` draws them; the second one runs backward.
+        run: a cell from the steps, a first state of 0 and the weights.
+        mask: positions that exist.
+    """
+    precise, ways = torch.promote_types(x.dtype, torch.float32), list[Tensor]()
+    with torch.autocast(x.device.type, enabled=False):
+        for way, cell in enumerate(cells):
+            weights = [w.to(precise) for w in cell.parameters()]
+
+            def steps(x: Tensor, weights: list[Tensor] = weights) -> Tensor:
+                return run(x, x.new_zeros(1, x.shape[1], weights[1].shape[1]), weights)
+
+            ways.append(in_order(x.to(precise), steps, backward=way == 1, mask=mask))
+    return torch.cat(ways, 2).to(x.dtype)
+
+
 def _kept_first(mask: Bool[Tensor, "B N"], *, backward: bool) -> Tensor:
     """The positions, kept ones first, in the order that they are visited."""
     if not backward:
