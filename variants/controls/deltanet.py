@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from variants.interface import Caps, Cost, Dims, Request
 from variants.kernels.delta import delta_flops, delta_kept, delta_sums
+from variants.kernels.head_states import as_lines, normed, normed_steps, summed
 from variants.mixer import SequenceMixer, linear
 
-_EPS = 1e-5
 _UNIT_EPS = 1e-6
 
 
@@ -64,20 +64,13 @@ class DeltaNet(SequenceMixer):
         drop = None if mask is None else ~mask[:, :, None]
         if drop is not None:
             x = x.masked_fill(drop, 0.0)
-        q, k, v, beta = (self._lines(layer(x)) for layer in (self.q, self.k, self.v, self.beta))
+        heads = self.dims.heads
+        q, k, v, beta = (as_lines(layer(x), heads) for layer in (self.q, self.k, self.v, self.beta))
         q, k, beta = _unit(q), _unit(k), beta.sigmoid()
         if mask is not None:
-            beta = beta * mask.repeat_interleave(self.dims.heads, 0)[:, :, None]
-        lines = [q, k, v, beta]
-        if not self.causal:
-            lines = [torch.cat((t, t.flip(1))) for t in lines]
-        q, k, v, beta = lines
-        sums = delta_sums(q, k, v, beta.squeeze(-1))
-        if not self.causal:
-            one, other = sums.chunk(2)
-            sums = one + other.flip(1)
-        sums = F.rms_norm(sums, sums.shape[-1:], eps=_EPS).unflatten(0, (x.shape[0], -1))
-        y = self.out(sums.transpose(1, 2).flatten(2).to(x.dtype))
+            beta = beta * mask.repeat_interleave(heads, 0)[:, :, None]
+        sums = summed(delta_sums, q, k, v, beta.squeeze(-1), causal=self.causal)
+        y = self.out(normed(sums, heads, x.dtype))
         return y if drop is None else y.masked_fill(drop, 0.0)
 
     def twin(
@@ -92,19 +85,13 @@ class DeltaNet(SequenceMixer):
         q = q / (q.square().sum(-1, keepdim=True) + _UNIT_EPS).sqrt()
         k = k / (k.square().sum(-1, keepdim=True) + _UNIT_EPS).sqrt()
         beta = 1 / (1 + (-self.beta(x)).exp())
-        n, sums = x.shape[1], torch.zeros_like(v)
-        for order in (range(n),) if self.causal else (range(n), reversed(range(n))):
-            state = x.new_zeros(x.shape[0], self.dims.heads, self.dims.head_dim, self.dims.head_dim)
-            rows = [state[:, :, 0]] * n
-            for i in order:
-                held = (k[:, i, :, :, None] * state).sum(2)
-                step = beta[:, i, :, None] * (v[:, i] - held)
-                new = state + k[:, i, :, :, None] * step[:, :, None, :]
-                state = torch.where(keep[:, i, None, None, None], new, state)
-                rows[i] = (q[:, i, :, :, None] * state).sum(2)
-            sums = sums + torch.stack(rows, 1)
-        normal = sums / (sums.square().mean(-1, keepdim=True) + _EPS).sqrt()
-        return self.out(normal.flatten(2)) * keep[:, :, None]
+
+        def step(i: int, state: Tensor) -> Tensor:
+            held = (k[:, i, :, :, None] * state).sum(2)
+            change = beta[:, i, :, None] * (v[:, i] - held)
+            return state + k[:, i, :, :, None] * change[:, :, None, :]
+
+        return self.out(normed_steps(q, v, step, keep=keep, causal=self.causal)) * keep[:, :, None]
 
     def cost(self, request: Request) -> Cost:
         """The maps, and products inside chunks and with their states."""
@@ -128,10 +115,6 @@ class DeltaNet(SequenceMixer):
             state=width * value if self.causal else None,
             look_ahead=0 if self.causal else None,
         )
-
-    def _lines(self, x: Float[Tensor, "B N S"]) -> Float[Tensor, "L N K"]:
-        lines = x.unflatten(-1, (self.dims.heads, -1)).transpose(1, 2).flatten(0, 1)
-        return lines.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _unit(x: Float[Tensor, "L N K"]) -> Float[Tensor, "L N K"]:

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from variants.interface import Caps, Cost, Dims, Request
+from variants.kernels.head_states import as_lines, normed, normed_steps, summed
 from variants.kernels.recurrent import CHUNK, LOWEST, gated_sums
 from variants.mixer import SequenceMixer, linear
 
 _RANK = 16
 _SLOWER = 16.0
-_EPS = 1e-5
 
 
 class GatedLinear(SequenceMixer):
@@ -74,16 +74,9 @@ class GatedLinear(SequenceMixer):
         decay = (decay / _SLOWER).clamp(min=LOWEST)
         if drop is not None:
             decay = decay.masked_fill(drop, 0.0)
-        lines = [self._lines(t) for t in (self.q(x) * self.key_dim**-0.5, self.k(x), self.v(x), decay)]
-        if not self.causal:
-            lines = [torch.cat((t, t.flip(1))) for t in lines]
-        q, k, v, decay = lines
-        sums = gated_sums(q, k, v, decay)
-        if not self.causal:
-            one, other = sums.chunk(2)
-            sums = one + other.flip(1)
-        sums = F.rms_norm(sums, sums.shape[-1:], eps=_EPS).unflatten(0, (x.shape[0], -1))
-        y = self.out(F.silu(self.gate(x)) * sums.transpose(1, 2).flatten(2).to(x.dtype))
+        heads, given = self.dims.heads, (self.q(x) * self.key_dim**-0.5, self.k(x), self.v(x), decay)
+        sums = summed(gated_sums, *(as_lines(t, heads) for t in given), causal=self.causal)
+        y = self.out(F.silu(self.gate(x)) * normed(sums, heads, x.dtype))
         return y if drop is None else y.masked_fill(drop, 0.0)
 
     def twin(
@@ -96,18 +89,12 @@ class GatedLinear(SequenceMixer):
         q, k, v = (layer(x).view(heads) for layer in (self.q, self.k, self.v))
         gate = self.wide(self.narrow(x)).sigmoid().log() / _SLOWER
         gate = gate.clamp(min=LOWEST).exp().view(heads)
-        n, sums = x.shape[1], torch.zeros_like(v)
-        for order in (range(n),) if self.causal else (range(n), reversed(range(n))):
-            state = x.new_zeros(x.shape[0], self.dims.heads, self.key_dim, self.dims.head_dim)
-            rows = [state[:, :, 0]] * n
-            for i in order:
-                new = gate[:, i, :, :, None] * state + k[:, i, :, :, None] * v[:, i, :, None, :]
-                state = torch.where(keep[:, i, None, None, None], new, state)
-                rows[i] = (q[:, i, :, :, None] * state).sum(2) * self.key_dim**-0.5
-            sums = sums + torch.stack(rows, 1)
-        normal = sums / (sums.square().mean(-1, keepdim=True) + _EPS).sqrt()
-        r = self.gate(x)
-        return self.out(r * r.sigmoid() * normal.flatten(2)) * keep[:, :, None]
+
+        def step(i: int, state: Tensor) -> Tensor:
+            return gate[:, i, :, :, None] * state + k[:, i, :, :, None] * v[:, i, :, None, :]
+
+        sums, r = normed_steps(q * self.key_dim**-0.5, v, step, keep=keep, causal=self.causal), self.gate(x)
+        return self.out(r * r.sigmoid() * sums) * keep[:, :, None]
 
     def cost(self, request: Request) -> Cost:
         """The maps, and products inside chunks and with their states."""
@@ -133,7 +120,3 @@ class GatedLinear(SequenceMixer):
             state=keys * value if self.causal else None,
             look_ahead=0 if self.causal else None,
         )
-
-    def _lines(self, x: Float[Tensor, "B N S"]) -> Float[Tensor, "L N K"]:
-        lines = x.unflatten(-1, (self.dims.heads, -1)).transpose(1, 2).flatten(0, 1)
-        return lines.to(torch.promote_types(x.dtype, torch.float32))
