@@ -55,8 +55,7 @@ class _Network(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        (grad,) = grad_outputs
+    def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         x, *weights = ctx.saved_tensors
         maps, precise = Maps(*(w.to(x.dtype) for w in weights)), torch.promote_types(x.dtype, torch.float32)
         to_x = torch.zeros_like(x, dtype=precise) if ctx.needs_input_grad[0] else None
