@@ -171,6 +171,31 @@ def test_filters_are_precise_where_steps_are_tiny() -> None:
     assert float((found - exact).norm() / exact.norm()) < 1e-5
 
 
+def test_phases_are_those_of_float32_in_half_types() -> None:
+    mixer, x = S4D(Dims(heads=2, head_dim=8, max_len=1000)), draw(1, 1000, 16).bfloat16()
+    exact = mixer(x.float()).detach()
+    found = mixer.to(torch.bfloat16)(x).detach().float()
+    assert float((found - exact).norm() / exact.norm()) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_state_space_stays_in_float32_at_least(dtype: torch.dtype) -> None:
+    mixer = S4D(DIMS)
+    mixer(draw(1, 5, 4).float()).sum().backward()
+    before = mixer.log_dt.detach().clone()
+    mixer.to(dtype)
+    for name, parameter in mixer.named_parameters():
+        own = dtype if name.startswith("out") else torch.promote_types(dtype, torch.float32)
+        assert parameter.dtype == own, name
+        assert parameter.grad is not None
+        assert parameter.grad.dtype == own, name
+    assert mixer.log_dt.equal(before.to(mixer.log_dt.dtype))
+    # Half of a double is a float, and moves are moves.
+    mixer.double().to(device="meta", dtype=torch.bfloat16)
+    assert mixer.c.dtype == torch.float32
+    assert {parameter.device.type for parameter in mixer.parameters()} == {"meta"}
+
+
 @pytest.mark.parametrize("state", [0, 7, -2])
 def test_states_are_even(state: int) -> None:
     with pytest.raises(ValueError, match=f"even and at least 2, not {state}"):

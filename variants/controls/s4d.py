@@ -6,6 +6,7 @@
 Gu et al. 2022, sections 3 and 4, https://arxiv.org/abs/2206.11893. Deviations: no dropout; masked
 positions count as 0 but keep their time step. Without causal a second K, of its own c, runs from the end,
 as in the authors' code. They also train a, dt more slowly than the rest, which is left to the optimiser.
+All parameters but the map stay in float32 at least: dt and a of a half type are phases wrong by radians.
 """
 
 import math
@@ -19,13 +20,14 @@ from torch.nn import functional as F
 
 from variants.interface import Caps, Cost, Dims, Request
 from variants.kernels.convolution import exponential_sums, long_convolution, split
+from variants.kernels.precise import Precise
 from variants.mixer import SequenceMixer, linear
 from variants.pattern import Full, Pattern
 
 _FASTEST, _SLOWEST = 1e-1, 1e-3
 
 
-class S4D(SequenceMixer):
+class S4D(Precise, SequenceMixer):
     """The layer of S4D: state space, GELU, and a linear map with a gated linear unit."""
 
     caps: ClassVar[Caps] = Caps(

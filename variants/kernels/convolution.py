@@ -25,8 +25,13 @@ def exponential_sums(
     """Re sum_n weights_n e^{rates_n l} for l = 0 .. length - 1.
 
     e^{z l} is e^{z l0} e^{z r}, with l0 a multiple of about sqrt(N) and r less than that. The sums over n are
-    then one real matrix product a channel, and nothing of size E x n x N exists.
+    then one real matrix product a channel, and nothing of size E x n x N exists. Autocast leaves it alone.
     """
+    with torch.autocast(rates.device.type, enabled=False):
+        return _exponential_sums(weights, rates, length)
+
+
+def _exponential_sums(weights: Tensor, rates: Tensor, length: int) -> Float[Tensor, "E S N"]:
     coarse, fine = split(length)
     starts = torch.arange(coarse, device=rates.device)[:, None] * fine
     offsets = torch.arange(fine, device=rates.device)[:, None]
