@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from variants.interface import Dims
-from variants.sparse.bigbird import BigBird, _hash, _subsets
+from variants.kernels.draws import mixed, subsets
+from variants.sparse.bigbird import BigBird
 
 
 def attention(*, causal: bool = False, seed: int = 0) -> BigBird:
@@ -58,8 +59,8 @@ def test_causal_layout_does_not_ask_for_the_length() -> None:
 
 
 def test_subsets_are_uniform() -> None:
-    state = _hash(torch.arange(20_000))
-    drawn = _subsets(state, torch.full((20_000,), 6), 2)
+    state = mixed(torch.arange(20_000))
+    drawn = subsets(state, torch.full((20_000,), 6), 2)
     assert bool((drawn[:, 0] != drawn[:, 1]).all())
     pairs = torch.bincount((2**drawn).sum(1))
     found = pairs[pairs > 0]
@@ -69,7 +70,7 @@ def test_subsets_are_uniform() -> None:
 
 
 def test_fewer_than_asked_are_all() -> None:
-    drawn = _subsets(_hash(torch.arange(4)), torch.tensor([0, 1, 2, 3]), 3)
+    drawn = subsets(mixed(torch.arange(4)), torch.tensor([0, 1, 2, 3]), 3)
     assert [sorted(row) for row in drawn.tolist()] == [[-1, -1, -1], [-1, -1, 0], [-1, 0, 1], [0, 1, 2]]
 
 

@@ -4,13 +4,27 @@ from torch.profiler import ProfilerActivity, profile
 
 from variants.blocked.block_sparse import BlockSparse, Layout
 from variants.interface import Dims, masked_softmax
-from variants.kernels.blocks import block_attention, block_lists
+from variants.kernels.blocks import block_attention
+from variants.kernels.lists import Lists
+from variants.kernels.lists import block_lists as lists_of
+from variants.sparse.bigbird import BigBird
 
 N = 4096
 
 
 def normal(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def peak(trace: profile) -> int:
+    """The largest piece of memory that was asked for."""
+    events = trace.profiler.kineto_results.events()
+    return max(event.nbytes() for event in events if event.name() == "[memory]")
+
+
+def block_lists(layout: torch.Tensor, block: int, *, causal: bool) -> Lists:
+    """The lists of a layout: True where query block i sees key block j."""
+    return lists_of(torch.where(layout, torch.arange(layout.shape[-1]), -1), block, causal=causal)
 
 
 def random_layout(lines: int, blocks: int) -> torch.Tensor:
@@ -92,8 +106,7 @@ def test_nothing_is_as_large_as_the_square(causal: bool) -> None:
     q, k, v = (normal(1, 1, N, 8, dtype=torch.float32, seed=s).requires_grad_() for s in range(3))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
         attention(q, k, v).sum().backward()
-    events = trace.profiler.kineto_results.events()
-    assert max(event.nbytes() for event in events if event.name() == "[memory]") < N * N / 4
+    assert peak(trace) < N * N / 4
 
 
 def oracle(name: str, i: int, j: int, stride: int) -> bool:
@@ -121,6 +134,46 @@ def test_layout_is_its_definition(name, stride: int, firsts: int, causal: bool) 
         for i in range(n)
     ]
     assert Layout(name, block, stride, firsts, causal).dense(n, n).tolist() == expected
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("firsts", [0, 2, 30])
+@pytest.mark.parametrize("stride", [1, 3, 30])
+@pytest.mark.parametrize("name", ["band", "butterfly", "strided", "fixed"])
+@pytest.mark.parametrize("blocks", [1, 2, 12, 23])
+def test_lists_are_those_of_the_layout(name, stride: int, firsts: int, causal: bool, blocks: int) -> None:
+    layout = Layout(name, 2, stride, firsts, causal)
+    # The last query of a block and the first key of one: causal or not, whole blocks.
+    at = 2 * torch.arange(blocks)
+    found = layout.lists(blocks, torch.device("cpu"))
+    expected = block_lists(layout.keep(at[:, None] + 1, at, 2 * blocks)[None], 2, causal=causal)
+    assert found.wide.equal(expected.wide)
+    assert found.keys.equal(expected.keys)
+
+
+@pytest.mark.parametrize("layout", ["band", "butterfly"])
+def test_lists_are_made_without_a_square(layout) -> None:
+    attention = BlockSparse(Dims(1, 8, 8 * 4096), block=8, layout=layout)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        attention.lists(4096, None, torch.device("cpu"))
+    assert peak(trace) < 4096 * 512
+
+
+def test_lists_and_their_groups_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    attentions = [BlockSparse(Dims(2, 8, 64), block=4), BigBird(Dims(2, 8, 64), block=4, global_blocks=1)]
+    q, k, v = (normal(1, 2, 64, 8, seed=s) for s in range(3))
+    before = [attention(q, k, v) for attention in attentions]
+    for name in ("unique", "nonzero", "sort"):
+        monkeypatch.setattr(torch.Tensor, name, lambda *_, name=name, **__: pytest.fail(name))
+    for attention, out in zip(attentions, before, strict=True):
+        assert attention(q.repeat(3, 1, 1, 1), *(x.repeat(3, 1, 1, 1) for x in (k, v)))[:1].equal(out)
+
+
+def test_few_lists_are_kept() -> None:
+    attention = BlockSparse(Dims(1, 8, 64), block=2)
+    for blocks in range(4, 30):
+        attention.lists(blocks, None, torch.device("cpu"))
+    assert len(attention.made) <= 4
 
 
 @pytest.mark.parametrize("options", [{"block": 0}, {"stride": 0}, {"global_blocks": -1}, {"layout": "x"}])

@@ -13,10 +13,9 @@ section 3 (flat block butterfly), https://arxiv.org/abs/2112.00029. Deviations: 
 heads share one layout; the butterfly has `global_blocks` for its low-rank term; causal keeps j <= i.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import ClassVar, Literal, get_args
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from typing import ClassVar, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,41 +23,10 @@ from torch import Tensor
 
 from variants.full.sdpa import Sdpa
 from variants.interface import Attention, Caps, Cost, Dims, Request
-from variants.kernels.blocks import Lists, block_attention, block_cost, block_lists
+from variants.kernels.blocks import block_attention, block_cost
+from variants.kernels.layouts import Layout, Name
+from variants.kernels.lists import Lists, remembered
 from variants.pattern import Pattern
-
-Name = Literal["band", "butterfly", "strided", "fixed"]
-
-
-@dataclass(frozen=True)
-class Layout(Pattern):
-    """A named layout of blocks; none asks how many there are, so padding a sequence does not change it."""
-
-    name: Name
-    block: int
-    stride: int
-    global_blocks: int
-    causal: bool
-
-    def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
-        """Where the layout keeps the block; and j <= i if causal."""
-        del n
-        row, column = i // self.block, j // self.block
-        apart, digits = (row - column).abs(), row ^ column
-        kept = {
-            "band": apart < self.stride,
-            "butterfly": (digits & (digits - 1)) == 0,
-            "strided": (apart < self.stride) | (apart % self.stride == 0),
-            "fixed": (row // self.stride == column // self.stride) | ((column + 1) % self.stride == 0),
-        }[self.name] | (torch.minimum(row, column) < self.global_blocks)
-        return kept & (j <= i) if self.causal else kept
-
-
-@lru_cache(maxsize=16)
-def _lists(layout: Layout, blocks: int, device: torch.device) -> Lists:
-    starts = torch.arange(blocks, device=device) * layout.block
-    whole = layout.keep(starts[:, None], starts[None, :], blocks * layout.block)[None]
-    return block_lists(whole, layout.block, causal=layout.causal)
 
 
 class BlockSparse(Attention):
@@ -106,6 +74,7 @@ class BlockSparse(Attention):
             raise ValueError(f'layout must be one of {", ".join(get_args(Name))}, not "{layout}"')
         self.layout = Layout(layout, block, stride, global_blocks, causal)
         self.dense = Sdpa(dims, causal=causal)
+        self.made: dict[Hashable, Lists] = {}
         self.bound = None if layout != "band" or global_blocks else stride * block - 1
 
     @property
@@ -116,7 +85,7 @@ class BlockSparse(Attention):
     def lists(self, blocks: int, key_mask: Bool[Tensor, "B M"] | None, device: torch.device) -> Lists:
         """The key blocks of each query block. How many each has must not depend on the mask."""
         del key_mask
-        return _lists(self.layout, blocks, device)
+        return remembered(self.made, (blocks, device), lambda: self.layout.lists(blocks, device))
 
     def forward(
         self,
@@ -129,17 +98,17 @@ class BlockSparse(Attention):
         """Gather the key blocks of each query block; fused attention where that would be all."""
         self.refuse_unless_served(q, k, key_mask)
         lists = self.lists(-(-q.shape[2] // self.layout.block), key_mask, q.device)
-        if lists.complete():
+        if lists.complete:
             return self.dense(q, k, v, key_mask=key_mask)
         return block_attention(q, k, v, lists=lists, key_mask=key_mask)
 
     def cost(self, request: Request) -> Cost:
         """That of whole blocks; the waste is what they compute beyond the diagonal or the end."""
         lists = self.lists(-(-request.queries // self.layout.block), None, torch.device("cpu"))
-        cost = self.dense.cost(request) if lists.complete() else block_cost(request, lists)
+        cost = self.dense.cost(request) if lists.complete else block_cost(request, lists)
         useful = request.batch * request.heads // len(lists.keys) * lists.pairs(request.queries)
-        remembered = request.keys if self.bound is None else self.bound
-        state = 2 * request.heads * request.head_dim * remembered if self.causal else None
+        carried = request.keys if self.bound is None else self.bound
+        state = 2 * request.heads * request.head_dim * carried if self.causal else None
         ahead = 0 if self.causal else self.bound
         return replace(cost, pairs_useful=useful, state=state, reach=self.bound, look_ahead=ahead)
 

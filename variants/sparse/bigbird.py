@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from variants.blocked.block_sparse import BlockSparse
 from variants.interface import Attention, Caps, Dims
-from variants.kernels.blocks import Lists
+from variants.kernels.draws import mixed, subsets
+from variants.kernels.lists import Lists, remembered
 from variants.pattern import Pattern
 
 
@@ -72,6 +73,14 @@ class BigBird(BlockSparse):
         return None
 
     def lists(self, blocks: int, key_mask: Bool[Tensor, "B M"] | None, device: torch.device) -> Lists:
+        """Made once for each length, device and draw; anew for each mask."""
+        if key_mask is not None:
+            return self._listed(blocks, key_mask, device)
+        return remembered(
+            self.made, (blocks, device, int(self.drawn)), lambda: self._listed(blocks, None, device)
+        )
+
+    def _listed(self, blocks: int, key_mask: Tensor | None, device: torch.device) -> Lists:
         """Own block, window, globals and draws; what a masked end takes from the draws is a masked block."""
         row = torch.arange(blocks, device=device)
         side = torch.arange(1, self.side + 1, device=device)
@@ -125,26 +134,6 @@ class BigBird(BlockSparse):
             low, high = (x.clamp(min=first).minimum(end) for x in (row - self.side, row + self.side + 1))
         # Candidates are first .. end without low .. high; their numbers have no gap, the blocks do.
         where = (torch.arange(self.dims.heads, device=row.device)[:, None] << 20) + row
-        number = _subsets(_hash(_hash(self.drawn) + where), end - first - (high - low), self.random_blocks)
+        number = subsets(mixed(mixed(self.drawn) + where), end - first - (high - low), self.random_blocks)
         beyond = number + first >= low[..., None]
         return (number + first + (high - low)[..., None] * beyond).masked_fill(number < 0, -1)
-
-
-def _subsets(state: Int[Tensor, "*#rows"], of: Int[Tensor, "*#rows"], count: int) -> Int[Tensor, "..."]:
-    """Different numbers below `of`, -1 for want of more: Floyd's, https://doi.org/10.1145/30401.315746."""
-    drawn = list[Tensor]()
-    for step in range(count):
-        last = of - count + step
-        number = (_hash(state + step) * (last + 1).clamp(min=0)) >> 32
-        for other in drawn:
-            number = torch.where(other == number, last, number)
-        drawn.append(number.masked_fill(last < 0, -1))
-    return torch.stack(drawn, -1) if drawn else of[..., None].expand(*of.shape, 0)
-
-
-def _hash(x: Tensor) -> Tensor:
-    """32 mixed bits, in int64: lowbias32 of https://nullprogram.com/blog/2018/07/31/."""
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
-        x = x & 0xFFFFFFFF
-        x = (x ^ (x >> shift)) * factor
-    return x
