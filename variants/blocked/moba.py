@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.gather import largest
 from variants.kernels.routed import Sizes, routed_attention, routed_cost
+from variants.kernels.uncast import without_autocast
 
 # Scores of blocks that are in memory at once.
 _SCORES = 2**20
@@ -71,6 +72,7 @@ class MoBA(Attention):
         return routed_attention(q, k, v, chosen=chosen, block=block, causal=self.causal, key_mask=key_mask)
 
     @torch.no_grad()
+    @without_autocast
     def _choose(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Int[Tensor, "lines N slots"]:
         """The other blocks of each query, by falling score; -1 where there are no more."""
         n, sizes = q.shape[2], self._sizes(q.shape[2])
@@ -96,11 +98,10 @@ class MoBA(Attention):
         there = torch.ones(1, k.shape[2], dtype=torch.bool, device=k.device)
         if key_mask is not None:
             there, k = key_mask, k.masked_fill(~key_mask[:, None, :, None], 0.0)
-        blocks = self._sizes(k.shape[2]).blocks
-        tail = blocks * self.block - k.shape[2]
+        tail = -k.shape[2] % self.block
         k = F.pad(k, (0, 0, 0, tail)) if tail else k
-        count = F.pad(there, (0, tail)).unflatten(1, (blocks, -1)).sum(-1)[:, None]
-        sums = k.unflatten(2, (blocks, -1)).sum(3, dtype=torch.promote_types(k.dtype, torch.float32))
+        count = F.pad(there, (0, tail)).unflatten(1, (-1, self.block)).sum(-1)[:, None]
+        sums = k.unflatten(2, (-1, self.block)).sum(3, dtype=torch.promote_types(k.dtype, torch.float32))
         return sums / count[..., None].clamp(min=1), (count > 0)[:, :, None]
 
     def kept(
@@ -141,9 +142,8 @@ class MoBA(Attention):
 
     @classmethod
     def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
-        """As many blocks as the longest sequence has, about four."""
-        block = -(-dims.max_len // 4)
-        return cls(dims, causal=causal, block=block, topk=-(-dims.max_len // block))
+        """As many blocks as the longest sequence has, four at most."""
+        return cls(dims, causal=causal, block=-(-dims.max_len // 4), topk=4)
 
     def _sizes(self, n: int) -> Sizes:
         block = min(self.block, n)

@@ -6,11 +6,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from variants.kernels.gather import largest
+from variants.kernels.uncast import without_autocast
 
 # What stands for the cosine of what is masked, which then comes after all that is not.
 LAST = -2.0
 
 
+@without_autocast
 def nearest_rows(
     x: Float[Tensor, "B H N D"],
     centroids: Float[Tensor, "H clusters D"],

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from variants.interface import Request
+from variants.kernels.uncast import without_autocast
 
 # Numbers that the gathered keys of one chunk may have: 2 MiB in float32, which stays in a cache.
 _GATHERED = 1 << 19
@@ -89,12 +90,14 @@ class _Scores(torch.autograd.Function):
     """See `list_scores`."""
 
     @staticmethod
+    @without_autocast
     def forward(ctx: Any, q: Tensor, k: Tensor, index: Tensor) -> Tensor:
         """Gather and multiply."""
         ctx.save_for_backward(q, k, index)
         return _dot(q, k, index)
 
     @staticmethod
+    @without_autocast
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor, Tensor, None]:
@@ -107,12 +110,14 @@ class _Sums(torch.autograd.Function):
     """See `list_sums`."""
 
     @staticmethod
+    @without_autocast
     def forward(ctx: Any, weights: Tensor, v: Tensor, index: Tensor) -> Tensor:
         """Gather and add up."""
         ctx.save_for_backward(weights, v, index)
         return _sum(weights, v, index)
 
     @staticmethod
+    @without_autocast
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor, Tensor, None]:

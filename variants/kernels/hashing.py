@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from variants.kernels.passes import Whole, attend, attend_backward
+from variants.kernels.uncast import without_autocast
 
 # Positions whose sorted rows live at once.
 _ROWS = 16_384
@@ -94,6 +95,7 @@ class _Buckets(torch.autograd.Function):
     """See `bucket_attention`."""
 
     @staticmethod
+    @without_autocast
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, order: Tensor, buckets: Tensor, chunk: int, causal: bool
     ) -> Tensor:
@@ -132,6 +134,7 @@ class _Buckets(torch.autograd.Function):
         return out
 
     @staticmethod
+    @without_autocast
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from variants.interface import Cost, Request
 from variants.kernels.passes import Whole, attend, attend_backward
 from variants.kernels.routes import Routes, Sizes, bag, negative
+from variants.kernels.uncast import without_autocast
 
 # Positions whose chosen blocks are attended to together.
 _ROWS = 16_384
@@ -69,6 +70,7 @@ class _Routed(torch.autograd.Function):
     """See `routed_attention`; q, k and v are (lines, T, D), with T a multiple of the block."""
 
     @staticmethod
+    @without_autocast
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, there: Tensor | None, sizes: Sizes
     ) -> Tensor:
@@ -100,6 +102,7 @@ class _Routed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         """The parts once more, told output and sum of the whole; their gradients add up."""
         q, k, v, chosen, there, out, lse = ctx.saved_tensors

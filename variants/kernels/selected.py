@@ -12,8 +12,10 @@ from torch.nn import functional as F
 
 from variants.interface import Cost, Request
 from variants.kernels.fused import FOLD, fold_key_mask, fused_cost
+from variants.kernels.uncast import without_autocast
 
 
+@without_autocast
 def compressed_attention(
     q: Float[Tensor, "B H N D"],
     k: Float[Tensor, "B H N D"],

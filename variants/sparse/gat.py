@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.edges import Edges
 from variants.kernels.gather import list_softmax, list_sums, without_masked
+from variants.kernels.uncast import without_autocast
 from variants.sparse.graph import Graph
 
 # Section 2.1: "with negative input slope alpha = 0.2".
@@ -126,6 +127,7 @@ class GAT(Graph):
         raise NotImplementedError(f"{cls.__name__} scores by sums, and never equals softmax attention")
 
 
+@without_autocast
 def _scores(x: Float[Tensor, "B H N D"], a: Float[Tensor, "H D"]) -> Float[Tensor, "B H N"]:
     """The product of each row with the vector of its head, in float32 at least."""
     precise = torch.promote_types(x.dtype, torch.float32)

@@ -23,6 +23,7 @@ from variants.blocked.moba import MoBA
 from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
 from variants.kernels.fused import FOLD
 from variants.kernels.selected import compressed_attention, compressed_cost
+from variants.kernels.uncast import without_autocast
 from variants.truncated.window import Window
 
 
@@ -67,6 +68,7 @@ class NSA(Attention):
         drawn = torch.randn(dims.heads, dims.head_dim, 3, generator=dims.generator())
         self.gate = nn.Parameter(drawn * dims.head_dim**-0.5)
 
+    @without_autocast
     def forward(
         self,
         q: Float[Tensor, "B H N D"],
@@ -87,7 +89,7 @@ class NSA(Attention):
 
     def gates(self, q: Float[Tensor, "B H N D"]) -> Float[Tensor, "B H N 3"]:
         """The weights of the branches."""
-        return (q @ self.gate).sigmoid()
+        return (q @ self.gate.to(q.dtype)).sigmoid()
 
     def weights(
         self,

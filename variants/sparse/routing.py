@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
 from variants.kernels.clusters import LAST, nearest_rows
 from variants.kernels.fused import fused_cost
+from variants.kernels.uncast import without_autocast
 
 
 class Routing(Attention):
@@ -57,6 +58,7 @@ class Routing(Attention):
         drawn = torch.randn(dims.heads, clusters, dims.head_dim, generator=dims.generator())
         self.centroids = nn.Buffer(F.normalize(drawn, dim=-1))
 
+    @without_autocast
     def forward(
         self,
         q: Float[Tensor, "B H N D"],

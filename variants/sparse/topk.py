@@ -16,6 +16,7 @@ from torch import Tensor
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.gather import copied_bytes, gather_attention, largest, without_masked
+from variants.kernels.uncast import without_autocast
 from variants.pattern import Full
 
 # Queries whose scores live at once: as many as a usual head is wide, so they take as much room as k does.
@@ -67,6 +68,7 @@ class TopK(Attention):
             index += torch.arange(lines, dtype=torch.int32, device=q.device).view(*q.shape[:2], 1, 1) * m
         return gather_attention(q, k, v, index=index.flatten(0, 2), keep=keep.flatten(0, 2))
 
+    @without_autocast
     def _choose(
         self, q: Tensor, k: Tensor, key_mask: Tensor | None
     ) -> tuple[Int[Tensor, "B H N keys"], Bool[Tensor, "B H N keys"]]:
