@@ -145,3 +145,12 @@ def test_options_are_refused_by_their_value(build: Callable[[], Attention]) -> N
 def test_a_shift_as_long_as_the_window_is_refused() -> None:
     with pytest.raises(ValueError, match="not 8"):
         ShiftedWindow(Dims(1, 4, 8), window=8, shift=8)
+
+
+def test_a_cross_keeps_no_square_for_its_backward_pass() -> None:
+    attention = Axial(Dims(1, 2, 512), columns=1, mode="criss_cross")
+    kept = list[int]()
+    x = [normal(1, 1, 512, 2, seed=s, dtype=torch.float32).requires_grad_() for s in range(3)]
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        attention(*x)
+    assert max(kept) <= 2 * 512

@@ -30,9 +30,10 @@ class Axial(Attention):
         family="blocked",
         title="Axial attention",
         paper="https://arxiv.org/abs/1912.12180",
-        order="N (columns + N / columns): N^1.5 at columns = sqrt(N), else N^2 by 1 / columns",
+        order="N (columns + N / columns): N^1.5 at columns = sqrt(N), else N^2 by 1 / columns; memory N, "
+        "criss_cross for a moment (N / columns)^2",
         time_exponent=2.0,
-        memory_exponent=2.0,
+        memory_exponent=1.0,
         causal=False,
         cross=False,
         key_mask="exact",

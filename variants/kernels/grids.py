@@ -175,36 +175,39 @@ class Line(Part):
     down: bool
 
     def arrange(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        """Views, and the mask of the own position."""
-        views = tuple(lines(x, self.columns, down=self.down) for x in (q, k, v))
-        if not self.down:
-            return views
-        own = torch.eye(q.shape[1] // self.columns, dtype=torch.bool, device=q.device)
-        mask = torch.zeros(own.shape, dtype=q.dtype, device=q.device).masked_fill_(own, -torch.inf)
-        return *views, mask[None, None]
+        """Views."""
+        return tuple(lines(x, self.columns, down=self.down) for x in (q, k, v))
 
     def attend(self, kept: Sequence[Tensor], scale: float) -> tuple[Tensor, Tensor]:
         """One fused pass, lines as its head axis."""
-        q, k, v, *mask = kept
-        out, lse = attend(q, k, v, mask[0] if mask else None, scale)
+        q, k, v = kept
+        out, lse = attend(q, k, v, self._mask(q), scale)
         return sequence(out, down=self.down), sequence(lse, down=self.down)
 
     def add_slopes(self, kept: Sequence[Tensor], whole: Whole, slopes: Slopes) -> None:
         """Add the gradients where they belong."""
-        q, k, v, *mask = kept
+        q, k, v = kept
         grad, out, lse = (lines(x, self.columns, down=self.down) for x in whole[:3])
-        found = attend_backward(q, k, v, mask[0] if mask else None, Whole(grad, out, lse, whole.scale))
+        found = attend_backward(q, k, v, self._mask(q), Whole(grad, out, lse, whole.scale))
         for slope, its in zip(slopes, found, strict=True):
             lines(slope, self.columns, down=self.down).add_(its)
+
+    def _mask(self, q: Float[Tensor, "L lines cells D"]) -> Float[Tensor, "1 1 cells cells"] | None:
+        """What leaves out the own position; built again for the backward pass, being a square of a column."""
+        if not self.down:
+            return None
+        own = torch.eye(q.shape[2], dtype=torch.bool, device=q.device)
+        return torch.zeros(own.shape, dtype=q.dtype, device=q.device).masked_fill_(own, -torch.inf)[
+            None, None
+        ]
 
 
 def criss_cross_cost(request: Request, columns: int) -> FusedCost:
     """What `criss_cross_attention` costs; all the bytes that it keeps."""
     columns, groups = min(columns, request.queries), request.batch * request.heads
-    passes, length = _passes(request, columns)
+    _, length = _passes(request, columns)
     size, folded = request.dtype.itemsize, request.key_mask or length != request.queries
     width = request.head_dim + (FOLD if folded else 0)
     cost = fused_cost(pairs=line_pairs(request, columns), rows=groups * length, width=width, itemsize=size)
     kept = 3 * groups * length * width if folded else 0
-    kept += (length // columns) ** 2 if passes == 2 else 0
     return FusedCost(cost.flops_forward, cost.flops_backward, cost.bytes_result + kept * size)

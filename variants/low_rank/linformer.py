@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from variants.interface import Attention, Caps, Cost, Dims, Request, Unsupported
 from variants.kernels.fused import fused_cost
+from variants.kernels.projections import project
 
 Sharing = Literal["none", "heads", "kv"]
 
@@ -85,7 +86,7 @@ class Linformer(Attention):
             drop = ~key_mask[:, None, :, None]
             k, v = k.masked_fill(drop, 0.0), v.masked_fill(drop, 0.0)
         e, f = self._projections(k)
-        return F.scaled_dot_product_attention(q, _project(e, k), _project(f, v))
+        return F.scaled_dot_product_attention(q, project(e, k), project(f, v))
 
     def weights(
         self,
@@ -133,16 +134,3 @@ class Linformer(Attention):
         """E and F for this number of keys, in the type of k."""
         m = k.shape[2]
         return self.e[:, :, :m].to(k.dtype), self.f[:, :, :m].to(k.dtype)
-
-
-def _project(p: Float[Tensor, "#H S M"], x: Float[Tensor, "B H M D"]) -> Float[Tensor, "B H S D"]:
-    """The mixtures of positions, of all heads in one product if they share P and lie side by side.
-
-    Broadcasting P over the batch would copy it for every example and head.
-    """
-    if p.shape[0] > 1:
-        return torch.einsum("hsm,bhmd->bhsd", p, x)
-    if x.transpose(1, 2).is_contiguous():
-        slots = torch.bmm(p.expand(len(x), -1, -1), x.transpose(1, 2).flatten(2))
-        return slots.unflatten(2, (x.shape[1], -1)).transpose(1, 2)
-    return torch.bmm(p.expand(len(x) * x.shape[1], -1, -1), x.flatten(0, 1)).unflatten(0, x.shape[:2])
