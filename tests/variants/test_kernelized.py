@@ -147,3 +147,23 @@ def test_half_types_are_mapped_in_float32() -> None:
     found, exact = attention(q, k, v), attention(q.float(), k.float(), v.float())
     assert found.dtype == torch.bfloat16
     assert found.equal(exact.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", [*MAPS, "relu"])
+def test_autocast_changes_nothing(name: str, causal: bool, dtype: torch.dtype) -> None:
+    cls, options = (find("performer"), {"kernel": "relu"}) if name == "relu" else (find(name), {})
+    if causal and not cls.caps.causal:
+        pytest.skip("no causal form")
+    attention = build(cls, Dims(2, 4, 90), causal=causal, options=options)
+    q, k, v, upstream = (normal(1, 2, 90, 4, seed=s).to(dtype) for s in range(4))
+    found = list[tuple[torch.Tensor, ...]]()
+    for enabled in (False, True):
+        x = [one.detach().requires_grad_() for one in (q, k, v)]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            out = attention(*x)
+            found.append((out, *torch.autograd.grad(out, (*x, *attention.parameters()), upstream)))
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype
+        assert one.equal(other)

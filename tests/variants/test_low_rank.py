@@ -102,3 +102,11 @@ def test_hedgehog_begins_with_the_identity() -> None:
     a = x @ y.mT
     found = Hedgehog(Dims(1, 4, 5)).double()(q, k, v)
     torch.testing.assert_close(found, a / a.sum(-1, keepdim=True) @ v)
+
+
+def test_relu_features_are_scaled_before_epsilon_is_added() -> None:
+    q, k, v = (normal(1, 1, 5, 4, seed=s) for s in range(3))
+    attention = Performer(Dims(1, 4, 5), features=9, kernel="relu").double()
+    x, y = ((z @ attention.w.T / 3).relu() + 1e-3 for z in (q, k))
+    a = x @ y.mT
+    torch.testing.assert_close(attention(q, k, v), a / a.sum(-1, keepdim=True) @ v)

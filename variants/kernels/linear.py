@@ -17,7 +17,8 @@ from torch import Tensor
 from variants.interface import Cost, Request
 from variants.kernels.causal_streams import State, attend_causal, attend_causal_backward, chunk_length
 from variants.kernels.feature_maps import Features
-from variants.kernels.streams import SMALLEST, Call, Plan, Sums, attend, attend_backward
+from variants.kernels.normalisers import normalised
+from variants.kernels.streams import Call, Plan, Slopes, Sums, attend, attend_backward
 from variants.pattern import Full
 
 GIVEN = Features()
@@ -69,11 +70,12 @@ class _Kernelized(torch.autograd.Function):
     ) -> Tensor:
         """Attend; keep the sums."""
         call = _call(plan, q, k, v, key_mask, weights)
-        if plan.causal:
-            out, states = attend_causal(plan, call)
-            sums = tuple(x for state in states for x in state)
-        else:
-            out, sums = attend(plan, call)
+        with _precisely(q):
+            if plan.causal:
+                out, states = attend_causal(plan, call)
+                sums = tuple(x for state in states for x in state)
+            else:
+                out, sums = attend(plan, call)
         if plan.keeps:
             ctx.plan = plan
             ctx.save_for_backward(q, k, v, key_mask, *weights, *sums)
@@ -90,14 +92,24 @@ class _Kernelized(torch.autograd.Function):
         count = len(plan.of_q.weights) + len(plan.of_k.weights)
         weights, sums = rest[:count], rest[count:]
         call = _call(plan, q, k, v, key_mask, weights)
-        if plan.causal:
-            states = [State(*pair) for pair in zip(sums[::2], sums[1::2], strict=True)]
-            found = attend_causal_backward(plan, call, states, grad)
-        else:
-            found = attend_backward(plan, call, Sums(*sums), grad)
+        with _precisely(q):
+            found = _slopes(plan, call, sums, grad)
         learned = iter((*found.weights_q, *found.weights_k))
         of_weights = (next(learned) if w.requires_grad else None for w in weights)
         return None, found.q, found.k, found.v, None, *of_weights
+
+
+def _precisely(q: Tensor) -> torch.autocast:
+    """No autocast: half types are mapped and summed in float32."""
+    return torch.autocast(q.device.type, enabled=False)
+
+
+def _slopes(plan: Plan, call: Call, sums: Sequence[Any], grad: Tensor) -> Slopes:
+    """All gradients, from what was kept."""
+    if plan.causal:
+        states = [State(*three) for three in zip(sums[::3], sums[1::3], sums[2::3], strict=True)]
+        return attend_causal_backward(plan, call, states, grad)
+    return attend_backward(plan, call, Sums(*sums), grad)
 
 
 def _call(
@@ -116,7 +128,7 @@ def kernelized_cost(request: Request, *, features: int, causal: bool, exponentia
         request: what it is the cost of.
         features: to a query or key.
         causal: whether sums go over j <= i only.
-        exponential: their exponents' maxima are kept beside the norms; not with causal.
+        exponential: their exponents' maxima are kept beside the norms; with causal one for all features.
     """
     lines, width = request.batch * request.heads, request.head_dim
     size = max(request.dtype.itemsize, 4)
@@ -127,20 +139,19 @@ def kernelized_cost(request: Request, *, features: int, causal: bool, exponentia
         later, earlier = request.queries - chunk, (count + bool(rest) - 1) * chunk
         forward = inside * (features + width) + (later + earlier) * features * width
         backward = inside * (3 * features + 2 * width) + 2 * (later + earlier) * features * width
-        states = earlier // chunk
+        kept = earlier // chunk * (features * (width + 1) + exponential)
     else:
         forward = (request.queries + request.keys) * features * width
         backward = 2 * forward
-        states = 1
+        kept = features * (width + 1 + exponential)
     pairs = lines * Full(causal).pairs(request.queries, request.keys)
-    kept = states * features * (width + 1 + exponential)
     return Cost(
         flops_forward=2 * lines * forward,
         flops_backward=2 * lines * backward,
         pairs_useful=pairs,
         pairs_executed=pairs,
         bytes_saved=lines * kept * size,
-        state=request.heads * features * (width + 1) if causal else None,
+        state=request.heads * (features * (width + 1) + exponential) if causal else None,
         reach=None,
         look_ahead=0 if causal else None,
     )
@@ -150,8 +161,7 @@ def kernelized_weights(
     phi_q: Float[Tensor, "B H R P"], phi_k: Float[Tensor, "B H M P"], keep: Bool[Tensor, "#B #H R M"]
 ) -> Float[Tensor, "B H R M"]:
     """The dense matrix: phi(q) phi(k)^T over the kept keys, divided by its row sums; for dense twins."""
-    products = (phi_q @ phi_k.transpose(-1, -2)).masked_fill(~keep, 0.0)
-    return products / products.sum(-1, keepdim=True).clamp(min=SMALLEST)
+    return normalised(phi_q @ phi_k.transpose(-1, -2), keep)
 
 
 def with_maps(

@@ -19,7 +19,7 @@ def exponential_features(w: Float[Tensor, "P D"]) -> Features:
 
 
 def relu_features(w: Float[Tensor, "P D"]) -> Features:
-    """relu(W x') + EPSILON; w is W / D^(1/4)."""
+    """relu(W x / sqrt(P)) + EPSILON; w is W / sqrt(P)."""
     return Features(_relu, back=_relu_slope, width=len(w), weights=(w,))
 
 
@@ -41,7 +41,7 @@ def _half_square(x: Tensor) -> float:
 
 
 def _relu(x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"]) -> Float[Tensor, "B H R P"]:
-    """relu(W x') + 1e-3; w is W / D^(1/4)."""
+    """relu(W x / sqrt(P)) + EPSILON; w is W / sqrt(P)."""
     del first
     return (x @ w.T).relu_().add_(EPSILON)
 

@@ -30,9 +30,13 @@ class Slab(NamedTuple):
         own = x if last - first == x.shape[0] else x[first:last]
         return own.narrow(2, self.rows.start, self.rows.stop - self.rows.start)
 
-    def lines(self, x: Float[Tensor, "B H N X"], dtype: torch.dtype) -> Float[Tensor, "L R X"]:
-        """B and H as one axis; a view where that is possible."""
-        return self.of(x).to(dtype).flatten(0, 1)
+    def lines(
+        self, x: Float[Tensor, "B H N X"], dtype: torch.dtype, dropped: Bool[Tensor, "b 1 R 1"] | None = None
+    ) -> Float[Tensor, "L R X"]:
+        """B and H as one axis; a view where that is possible. Rows that are dropped are 0."""
+        own = self.of(x).to(dtype)
+        # Their features are 0 too, but 0 times NaN is not.
+        return (own if dropped is None else own.masked_fill(dropped, 0.0)).flatten(0, 1)
 
     def dropped(self, key_mask: Bool[Tensor, "B M"] | None) -> Bool[Tensor, "b 1 R 1"] | None:
         """Where keys are missing; None if all are there."""
@@ -67,14 +71,3 @@ def empty_like(x: Float[Tensor, "B H N D"], width: int) -> Float[Tensor, "B H N 
     if x.stride(1) < x.stride(2):
         return x.new_empty(batch, n, heads, width).transpose(1, 2)
     return x.new_empty(batch, heads, n, width)
-
-
-def divide(
-    above: Float[Tensor, "L R D"], below: Float[Tensor, "b H R 1"], out: Float[Tensor, "b H R D"]
-) -> None:
-    """Write rows of results where they belong."""
-    above = above.unflatten(0, out.shape[:2])
-    if out.dtype == above.dtype:
-        torch.div(above, below, out=out)
-    else:
-        out.copy_(above.div_(below))

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.kernels.fading import LOWEST
 from variants.kernels.feature_maps import (
     Features,
     key_features,
@@ -23,14 +24,8 @@ from variants.kernels.feature_maps import (
     query_features,
     write_slopes,
 )
-from variants.kernels.slabs import Slab, divide, empty_like, slabs
-
-# Below this a normaliser counts as 0. Far below any sum of positive features worth dividing by, and its
-# square, which the backward pass divides by, is still a number in float32.
-SMALLEST = 1e-12
-
-# Where a running maximum begins: low enough, and still a number when it is multiplied by log2(e).
-_LOWEST = -1e38
+from variants.kernels.normalisers import along_of, divide, divided, smallest
+from variants.kernels.slabs import Slab, empty_like, slabs
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,7 @@ def attend(plan: Plan, call: Call) -> tuple[Float[Tensor, "B H N D"], Sums]:
             _add_keys(plan, call, slab, own)
     if sums.tops is not None:
         # Without keys there is no largest exponent; the sums are 0 with any.
-        sums.tops.masked_fill_(sums.tops == _LOWEST, 0.0)
+        sums.tops.masked_fill_(sums.tops == LOWEST, 0.0)
     if plan.by_feature:
         sums.values.div_(_below(sums))
     out = empty_like(call.q, call.v.shape[-1])
@@ -138,12 +133,12 @@ def _nothing(plan: Plan, call: Call) -> Sums:
     features = plan.of_k.width or width
     values = call.v.new_zeros(batch * heads, features, call.v.shape[-1], dtype=call.precise)
     norms = values.new_zeros(batch, heads, 1, features)
-    return Sums(values, norms, torch.full_like(norms, _LOWEST) if plan.of_k.exponential else None)
+    return Sums(values, norms, torch.full_like(norms, LOWEST) if plan.of_k.exponential else None)
 
 
 def _below(sums: Sums) -> Float[Tensor, "L P 1"]:
     """What values are divided by where features average."""
-    return sums.norms.flatten(0, 1).transpose(1, 2).clamp(min=SMALLEST)
+    return sums.norms.flatten(0, 1).transpose(1, 2).clamp(min=smallest(sums.norms.dtype))
 
 
 def _add_keys(plan: Plan, call: Call, slab: Slab, sums: Sums) -> None:
@@ -151,10 +146,10 @@ def _add_keys(plan: Plan, call: Call, slab: Slab, sums: Sums) -> None:
     dropped = slab.dropped(call.key_mask)
     y = mapped(plan.of_k, call.k, slab, call.weights_k, dropped).features
     if sums.tops is not None:
-        _raise(sums.tops, sums, y if dropped is None else y.masked_fill(dropped, _LOWEST))
+        _raise(sums.tops, sums, y if dropped is None else y.masked_fill(dropped, LOWEST))
     phi = key_features(plan.of_k, y, sums.tops, dropped)
     sums.norms.add_(phi.sum(2, keepdim=True))
-    sums.add(phi, slab.lines(call.v, call.precise))
+    sums.add(phi, slab.lines(call.v, call.precise, dropped))
 
 
 def _raise(tops: Float[Tensor, "b H 1 P"], sums: Sums, y: Float[Tensor, "b H R P"]) -> None:
@@ -172,13 +167,13 @@ def _answer(plan: Plan, call: Call, slab: Slab, sums: Sums, out: Float[Tensor, "
     if out.is_contiguous() and out.dtype == call.precise:
         torch.bmm(phi.flatten(0, 1), sums.values, out=out.flatten(0, 1))
         if below is not None:
-            out.div_(below.clamp_(min=SMALLEST))
+            out.div_(below.clamp_(min=smallest(below.dtype)))
         return
     above = torch.bmm(phi.flatten(0, 1), sums.values)
     if below is None:
         out.copy_(above.unflatten(0, out.shape[:2]))
     else:
-        divide(above, below.clamp_(min=SMALLEST), out)
+        divide(above, below, out)
 
 
 def _weighing(
@@ -215,7 +210,7 @@ def _add_query_slopes(
     """Write the gradients of the queries; add to those of the sums."""
     own = mapped(plan.of_q, call.q, slab, call.weights_q, backward=True)
     phi, below = _weighing(plan, own.features.detach(), sums)
-    share = grad.to(call.precise) if below is None else grad / below.clamp(min=SMALLEST)
+    share = grad.to(call.precise) if below is None else divided(grad, below)
     share = share.flatten(0, 1)
     of_sums.add(phi, share)
     slope = torch.bmm(share, sums.values.transpose(1, 2)).view_as(phi)
@@ -230,11 +225,6 @@ def _add_query_slopes(
     write_slopes(plan.of_q, own, phi, slope, slab.of(found.q), found.weights_q)
 
 
-def along_of(products: Float[Tensor, "*rows 1"], below: Float[Tensor, "*rows 1"]) -> Float[Tensor, "*rows 1"]:
-    """The gradient of a normaliser, negated; one that counts as 0 has none."""
-    return products.div_(below.clamp(min=SMALLEST)).masked_fill_(below < SMALLEST, 0.0)
-
-
 def _write_key_slopes(plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, found: Slopes) -> None:
     """Write the gradients of the keys and values."""
     dropped = slab.dropped(call.key_mask)
@@ -243,7 +233,7 @@ def _write_key_slopes(plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: S
     values = of_sums.values
     to_v = slab.of(found.v)
     to_v.copy_(torch.bmm(phi.flatten(0, 1), values).unflatten(0, to_v.shape[:2]))
-    slope = torch.bmm(slab.lines(call.v, call.precise), values.transpose(1, 2)).view_as(phi)
+    slope = torch.bmm(slab.lines(call.v, call.precise, dropped), values.transpose(1, 2)).view_as(phi)
     slope.add_(of_sums.norms)
     if dropped is not None:
         slope.masked_fill_(dropped, 0.0)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.feature_maps import Features
-from variants.kernels.linear import SMALLEST, kernelized_attention, kernelized_cost, with_maps
+from variants.kernels.linear import kernelized_attention, kernelized_cost, with_maps
+from variants.kernels.normalisers import normalised
 from variants.pattern import Full, Pattern
 
 
@@ -89,8 +90,7 @@ class Based(Attention):
         x, y = (torch.einsum("hfd,bhnd->bhnf", o, z) for o, z in ((self.of_q, q), (self.of_k, k)))
         scores = x @ y.transpose(-1, -2) * x.shape[-1] ** -0.5
         kept = self.kept(q, k, rows=rows, key_mask=key_mask)
-        powers = (1.0 + scores + 0.5 * scores.square()).masked_fill(~kept, 0.0)
-        return powers / powers.sum(-1, keepdim=True).clamp(min=SMALLEST)
+        return normalised(1.0 + scores + 0.5 * scores.square(), kept)
 
     def cost(self, request: Request) -> Cost:
         """Two products with W, and kernelized attention."""

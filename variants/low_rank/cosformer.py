@@ -16,7 +16,8 @@ from torch import Tensor
 
 from variants.interface import Attention, Caps, Cost, Request
 from variants.kernels.feature_maps import Features
-from variants.kernels.linear import SMALLEST, kernelized_attention, kernelized_cost
+from variants.kernels.linear import kernelized_attention, kernelized_cost
+from variants.kernels.normalisers import normalised
 
 
 class Cosformer(Attention):
@@ -74,8 +75,7 @@ class Cosformer(Attention):
         distance = (rows[:, None] - torch.arange(k.shape[2], device=k.device)).to(q.dtype)
         products = q.clamp(min=0.0) @ k.clamp(min=0.0).transpose(-1, -2)
         products = products * (distance * (math.pi / 2 / self.dims.max_len)).cos()
-        products = products.masked_fill(~self.kept(q, k, rows=rows, key_mask=key_mask), 0.0)
-        return products / products.sum(-1, keepdim=True).clamp(min=SMALLEST)
+        return normalised(products, self.kept(q, k, rows=rows, key_mask=key_mask))
 
     def cost(self, request: Request) -> Cost:
         """That of kernelized attention with 2 D features."""
