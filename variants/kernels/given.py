@@ -24,6 +24,8 @@ def given_attention(
         scores = scores if keep is None else scores.masked_fill(~keep, -torch.inf)
         return torch.einsum("hnm,bhmd->bhnd", scores.softmax(-1), v)
     seen = key_mask[:, None, None] if keep is None else key_mask[:, None, None] & keep
+    # What is missing has weight 0, but 0 times NaN is not 0.
+    v = v.masked_fill(~key_mask[:, None, :, None], 0.0)
     # A row without keys sees all of them instead, so that its softmax is finite.
     empty = ~seen.any(-1, keepdim=True)
     out = scores.masked_fill(~(seen | empty), -torch.inf).softmax(-1) @ v
@@ -38,6 +40,6 @@ def given_cost(request: Request, *, causal: bool) -> FusedCost:
     saved = (lines if request.key_mask else request.heads) * pairs * size
     if request.key_mask or causal:
         saved += (request.batch if request.key_mask else 1) * (pairs if causal else request.keys)
-    if request.batch > 1 and not request.key_mask:
+    if request.batch > 1 or request.key_mask:
         saved += lines * request.keys * request.head_dim * size
     return FusedCost(product, 2 * product, saved)

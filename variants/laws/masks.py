@@ -1,5 +1,7 @@
 """Laws on key masks and padding: what is not there has no influence, and nothing at all gives 0."""
 
+import math
+
 import torch
 
 from variants.laws.case import (
@@ -28,7 +30,7 @@ def _needs_masks(case: Case) -> None:
 
 
 def padding(case: Case) -> None:
-    """Huge numbers at masked keys, or more masked keys at the end, change no valid row."""
+    """Huge numbers or NaN at masked keys, or more masked keys at the end, change no valid row or gradient."""
     _needs_masks(case)
     attention = case.build()
     x = draw(masked=True)
@@ -41,6 +43,30 @@ def padding(case: Case) -> None:
         longer = _append(x, count)
         out = call(attention, longer)[:, :, : x.q.shape[2]]
         same(out, expected, f"{count} more positions, masked")
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        for pad in (math.nan, torch.finfo(dtype).max):
+            _pads_without_slope(case, dtype, pad, tolerance)
+
+
+def _pads_without_slope(case: Case, dtype: torch.dtype, pad: float, tolerance: float) -> None:
+    """What stands in masked keys and values changes no output and no gradient; theirs is exactly 0."""
+    attention = case.build().to(dtype)
+    x = draw(masked=True)
+    assert x.key_mask is not None
+    drop = ~x.key_mask[:, None, :, None]
+    plain = Inputs(x.q, x.k.masked_fill(drop, 0.0), x.v.masked_fill(drop, 0.0), x.key_mask)
+    padded = Inputs(x.q, x.k.masked_fill(drop, pad), x.v.masked_fill(drop, pad), x.key_mask)
+    found = list[list[torch.Tensor]]()
+    for one in (padded, plain):
+        own = one.to(dtype).detached()
+        out = call(attention, own)
+        found.append([out, *gradients(out, own)])
+    where = f"{pad:.1e} at masked keys, {dtype}"
+    for name, one, other in zip(("output", *"qkv"), *found, strict=True):
+        same(one, other, f"{'' if name == 'output' else 'gradient of '}{name}, {where}", tolerance=tolerance)
+    for name, grad in zip("kv", found[0][2:], strict=True):
+        if bool((grad.masked_select(drop) != 0).any()):
+            raise Broken(f"the gradient of {name} is not 0 where it is masked, {where}")
 
 
 def _append(x: Inputs, count: int) -> Inputs:
