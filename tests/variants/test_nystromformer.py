@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from variants.interface import Dims
-from variants.kernels.landmarks import inverse, segments
+from variants.interface import Dims, Request
+from variants.kernels.landmarks import inverse, segment_means, segments
 from variants.low_rank.nystromformer import Nystromformer
 
 
@@ -45,3 +45,18 @@ def test_options_out_of_range_are_refused() -> None:
         Nystromformer(Dims(1, 4, 9), landmarks=0)
     with pytest.raises(ValueError, match="iterations must be at least 0, not -1"):
         Nystromformer(Dims(1, 4, 9), iterations=-1)
+
+
+@pytest.mark.parametrize(("n", "count"), [(7, 2), (12, 5), (97, 96), (6, 6), (33, 1)])
+def test_means_are_those_of_the_pool(n: int, count: int) -> None:
+    x = normal(2, 3, n, 4).requires_grad_()
+    pool = segments(x, torch.ones(2, n, dtype=torch.bool), count)
+    expected = torch.einsum("bln,bhnd->bhld", pool, x)
+    torch.testing.assert_close(segment_means(x, count), expected, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda y: segment_means(y, count), x[:1, :1, :, :2])
+
+
+def test_a_length_that_landmarks_do_not_divide_costs_no_product_more() -> None:
+    attention = Nystromformer(Dims(1, 8, 200), landmarks=16)
+    flops = [attention.cost(Request(1, 1, n, n, 8)).flops_forward for n in (128, 129)]
+    assert flops[1] < 1.01 * flops[0]

@@ -61,6 +61,14 @@ def fold_key_mask(
     )
 
 
+def some_key(keep: Bool[Tensor, "*any"], dim: int = -1) -> Bool[Tensor, "*any"]:
+    """What a row sees, along `dim`; where that is nothing, all: its keys and values must be 0.
+
+    No row without keys is handed to a kernel. One that sees all of its zeros gives 0, whatever the kernel.
+    """
+    return keep | ~keep.any(dim, keepdim=True)
+
+
 @dataclass(frozen=True)
 class FusedCost:
     """What calls of a fused kernel cost: FLOPs of either pass, and bytes it keeps for the second."""

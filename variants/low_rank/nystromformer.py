@@ -2,7 +2,7 @@
 
     out = softmax(q k~^T) pinv(softmax(q~ k~^T)) softmax(q~ k^T) v,  q~ and k~ means of L segments
 
-Xiong et al. 2021, sections 3.2 to 3.4, https://arxiv.org/abs/2102.03902; scores are over sqrt(D), and pinv is
+Xiong et al. 2021, "Nystromformer", https://arxiv.org/abs/2102.03902; scores are over sqrt(D), and pinv is
 six steps of the paper's iteration. Deviations: segments divide the kept positions of an example, in order and
 as evenly as can be; the iteration starts from each matrix's own norms, where code around divides by the
 largest of the batch; no depthwise convolution of v is added; the inverse is at least float32.
@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
-from variants.kernels.fused import fused_cost
-from variants.kernels.landmarks import inverse, landmark_softmax, segments
+from variants.kernels.fused import fused_cost, some_key
+from variants.kernels.landmarks import inverse, landmark_softmax, segment_means, segments
 
 
 class Nystromformer(Attention):
@@ -71,18 +71,16 @@ class Nystromformer(Attention):
         kind, precise = v.dtype, torch.promote_types(v.dtype, torch.float32)
         q, k, v = q.to(precise), k.to(precise), v.to(precise)
         count, seen, there = min(self.landmarks, q.shape[2]), None, None
-        asked = q
         if key_mask is not None:
             drop = ~key_mask[:, None, :, None]
             asked, k, v = (x.masked_fill(drop, 0.0) for x in (q, k, v))
             # An example without keys gets the mean of its values, which are all 0 now.
-            seen = (key_mask | ~key_mask.any(1, keepdim=True))[:, None, None, :]
-        if key_mask is None and q.shape[2] % count == 0:
-            tops, marks = (x.unflatten(2, (count, -1)).mean(3) for x in (q, k))
-        else:
+            seen = some_key(key_mask)[:, None, None, :]
             pool = segments(k, key_mask, count)
             there = (pool > 0).any(-1)
             tops, marks = (torch.einsum("bln,bhnd->bhld", pool, x) for x in (asked, k))
+        else:
+            tops, marks = segment_means(q, count), segment_means(k, count)
         scale = q.shape[3] ** -0.5
         middle = landmark_softmax((tops * scale) @ marks.transpose(-1, -2), there)
         if there is not None:
@@ -123,7 +121,7 @@ class Nystromformer(Attention):
         """Two products of N x L, a fused call of L x N, and the iteration of L x L."""
         n, width, size = request.queries, request.head_dim, max(request.dtype.itemsize, 4)
         count, lines = min(self.landmarks, n), request.batch * request.heads
-        pooled = request.key_mask or n % count > 0
+        pooled = request.key_mask
         fused = fused_cost(pairs=lines * count * n, rows=lines * count, width=width, itemsize=size)
         pool = 4 * lines * count * n * width if pooled else 0
         flops = lines * (4 * n * count * width + 4 * count**2 * width + 8 * self.iterations * count**3)
