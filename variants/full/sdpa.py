@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
-from variants.kernels.fused import FOLD, fold_key_mask, fused_cost
+from variants.kernels.fused import FOLD, fold_key_mask, fused_cost, some_key
 from variants.pattern import Full, Pattern
 
 
@@ -56,9 +56,7 @@ class Sdpa(Attention):
             return F.scaled_dot_product_attention(q, k, v)
         drop = ~key_mask[:, None, :, None]
         k, v = k.masked_fill(drop, 0.0), v.masked_fill(drop, 0.0)
-        # An example without keys sees all of its zeros instead: the same 0, whatever the kernel.
-        seen = key_mask | ~key_mask.any(1, keepdim=True)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None, :])
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=some_key(key_mask)[:, None, None, :])
 
     def cost(self, request: Request) -> Cost:
         """All tiles are counted, also those above the diagonal, which kernels may skip."""

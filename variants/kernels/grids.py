@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from variants.interface import Request
-from variants.kernels.fused import FOLD, FusedCost, fold_key_mask, fused_cost
+from variants.kernels.fused import FOLD, FusedCost, fold_key_mask, fused_cost, some_key
 from variants.kernels.merged import Part, Slopes, merged
 from variants.kernels.passes import Whole, attend, attend_backward
 from variants.pattern import Pattern
@@ -108,9 +108,7 @@ def _along(
     """Fused attention inside each line."""
     seen = None
     if real is not None:
-        seen = lines(real, columns, down=down).transpose(2, 3)
-        # A line without keys sees all of its zeros: the same 0, whatever the kernel.
-        seen = seen | ~seen.any(-1, keepdim=True)
+        seen = some_key(lines(real, columns, down=down).transpose(2, 3))
     over, keys = (lines(x, columns, down=down) for x in (q, k))
     return F.scaled_dot_product_attention(over, keys, values, attn_mask=seen)
 

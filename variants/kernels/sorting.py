@@ -5,6 +5,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from variants.kernels.fused import some_key
+
 # Shares of a mixture below this count as none; the square of it is still a number in float32.
 SMALLEST = 1e-18
 
@@ -74,9 +76,7 @@ def sorted_attention(
     if there is not None:
         share = mix @ there.to(mix.dtype)
         keys, values = ((x / share.clamp(min=SMALLEST)[..., None]).to(x.dtype) for x in (keys, values))
-        seen = torch.cat((share > 0.0, there), -1)
-        # No row without keys is handed to a kernel: its keys and values are all 0 and may be seen.
-        seen = seen | ~there.any(-1, keepdim=True)
+        seen = some_key(torch.cat((share > 0.0, there), -1))
         mask = torch.zeros(seen.shape, dtype=q.dtype, device=q.device).masked_fill_(~seen, -torch.inf)
         mask = mask[:, :, None]
     keys, values = torch.cat((keys, k), 2), torch.cat((values, v), 2)
