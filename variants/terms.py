@@ -108,8 +108,9 @@ class Caps:
         memory_exponent: the same for memory beyond inputs and parameters.
         causal: whether it can be built with causal=True.
         cross: whether N and M may differ.
-        key_mask: "exact" if masking keys equals deleting them, "approximate" if masked keys have no
-            influence but deletion would give other weights, "no" if it takes no mask.
+        key_mask: "exact" if masked keys take no part, whatever stands in them, and all others keep their
+            places: as deleting them where they are last, or where places do not matter. "approximate" if
+            they have no influence, but other weights would come of deleting them. "no" if it takes no mask.
         needs_max_len: whether inputs longer than Dims.max_len are refused.
         learned: whether it has parameters of its own.
         row_stochastic: whether the weights of a query that has a key are >= 0 and sum to 1.
