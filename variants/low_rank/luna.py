@@ -37,7 +37,7 @@ class Luna(SequenceMixer):
         row_stochastic=False,
         linear_in_v=False,
     )
-    trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = ({"memory": 5}, {"memory": 1})
+    trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = ({"memory": 5}, {"memory": 2})
 
     def __init__(self, dims: Dims, *, causal: bool = False, memory: int = 16) -> None:
         """Draw P, normal with deviation E ** -0.5, and seven projections, Xavier-uniform with zero bias.
