@@ -98,7 +98,7 @@ def test_causal_exponents_may_rise_and_fall_from_chunk_to_chunk() -> None:
     k = (norms * direction + 0.01 * normal(1, 1, 320, 4, seed=2).float()).requires_grad_()
     out = attention(q, k, v)
     exact = attention.double().twin(q.double(), k.double(), v.double(), rows=torch.arange(320))
-    assert exact.any(-1).all()
+    assert (exact.abs().amax(-1) > 1e-3).all()
     torch.testing.assert_close(out, exact.float(), rtol=1e-3, atol=1e-3)
     (slope,) = torch.autograd.grad(out.sum(), k)
     assert slope.isfinite().all()

@@ -40,6 +40,8 @@ def given_cost(request: Request, *, causal: bool) -> FusedCost:
     saved = (lines if request.key_mask else request.heads) * pairs * size
     if request.key_mask or causal:
         saved += (request.batch if request.key_mask else 1) * (pairs if causal else request.keys)
+    if request.key_mask:
+        saved += request.batch * request.keys
     if request.batch > 1 or request.key_mask:
         saved += lines * request.keys * request.head_dim * size
     return FusedCost(product, 2 * product, saved)
