@@ -102,6 +102,7 @@ class GAT(Graph):
         """A product for each query and key; backward also one for each neighbour, as in Graph."""
         lists = super().cost(request)
         scored = 2 * request.batch * request.heads * request.queries * request.head_dim
+        carried = (lists.state or 0) // (2 * request.head_dim)
         # The float32 copies of q and k that half types are scored in.
         copies = 4 * scored if request.dtype.itemsize < 4 else 0
         return Cost(
@@ -112,7 +113,7 @@ class GAT(Graph):
             bytes_saved=lists.bytes_saved + lists.pairs_executed * max(request.dtype.itemsize, 4) + copies,
             parameters=self.a1.numel() + self.a2.numel(),
             # Of a key, its score is enough.
-            state=request.heads * (request.head_dim + 1) * (lists.reach or 0) if self.causal else None,
+            state=carried * (request.head_dim + 1) if self.causal else None,
             reach=lists.reach,
             look_ahead=lists.look_ahead,
         )

@@ -66,7 +66,7 @@ class Longformer(Attention):
             if value < 0:
                 raise ValueError(f"{name} must be at least 0, not {value}")
         self.shape = NearOrGlobal(window, global_positions, causal)
-        self.near, self.remembered = Near(window, 0 if causal else window), (window, global_positions)
+        self.near, self.remembered = Near(window, 0 if causal else window), window + global_positions
         self.dense = Sdpa(dims, causal=causal)
         self.projections: nn.Parameter | None = None
         if not tied and global_positions:
@@ -114,7 +114,7 @@ class Longformer(Attention):
 
     def cost(self, request: Request) -> Cost:
         """That of the chunks and that of the global rows."""
-        firsts, seen, tiling = self._cut(request.queries)
+        firsts, seen, tiling = self._cut(n := request.queries)
         forward, backward, saved = astuple(window_cost(request, tiling, firsts))
         lines, executed = request.batch * request.heads, window_pairs(request, tiling, firsts)
         if firsts:
@@ -134,7 +134,7 @@ class Longformer(Attention):
             pairs_executed=executed,
             bytes_saved=saved,
             parameters=0 if self.projections is None else self.projections.numel(),
-            state=2 * request.heads * request.head_dim * sum(self.remembered) if self.causal else None,
+            state=2 * request.heads * request.head_dim * min(self.remembered, n) if self.causal else None,
             reach=bound,
             look_ahead=0 if self.causal else bound,
         )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.directions import even, factors, hash_by_direction
 from variants.kernels.fused import fused_cost
+from variants.kernels.gather import without_masked
 from variants.kernels.hashing import bucket_attention, directed, sort_by_bucket
 
 
@@ -29,7 +30,7 @@ class Reformer(Attention):
         family="sparse",
         title="Reformer (LSH attention)",
         paper="https://arxiv.org/abs/2001.04451",
-        order="N hashes (2 bucket + log N)",
+        order="N hashes (2 bucket + log N + D sqrt(buckets)); by default buckets = max_len / bucket",
         time_exponent=1.0,
         memory_exponent=1.0,
         causal=True,
@@ -73,10 +74,8 @@ class Reformer(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Hash, sort, attend. Masked keys are in no bucket."""
         self.refuse_unless_served(q, k, key_mask)
-        there = None
-        if key_mask is not None:
-            k, v = (x.masked_fill(~key_mask[:, None, :, None], 0.0) for x in (k, v))
-            there = key_mask.repeat_interleave(k.shape[1], 0)
+        k, v = without_masked(k, v, key_mask)
+        there = None if key_mask is None else key_mask.repeat_interleave(k.shape[1], 0)
         x = k.flatten(0, 1)
         with torch.no_grad():
             buckets = hash_by_direction(x, self.directions, self.factors, self.hashes)
@@ -131,9 +130,9 @@ class Reformer(Attention):
         return (times + alone) * there[..., rows, None]
 
     def cost(self, request: Request) -> Cost:
-        """Products with the directions, and a fused pass over chunks in each round."""
+        """Products with directions, fused passes over chunks; carried are the last keys of each bucket."""
         lines, n, width = request.batch * request.heads, request.queries, request.head_dim
-        size = request.dtype.itemsize
+        size, most = request.dtype.itemsize, self.hashes * torch.Size(self.factors).numel() * self.bucket
         pairs = 2 * lines * self.hashes * -(-n // self.bucket) * self.bucket**2
         fused = fused_cost(pairs=pairs, rows=lines * n, width=width, itemsize=size)
         # Directions, masked copies, and of half types k and its directions in float32 too.
@@ -146,5 +145,6 @@ class Reformer(Attention):
             pairs_useful=pairs // 2,
             pairs_executed=pairs,
             bytes_saved=fused.bytes_result + kept + lists,
+            state=2 * request.heads * width * min(most, n) if self.causal else None,
             look_ahead=0 if self.causal else None,
         )

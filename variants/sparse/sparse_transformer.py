@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
-from variants.kernels.fused import FOLD, fold_key_mask, fused_cost
+from variants.kernels.fused import FOLD, FusedCost, fold_key_mask, fused_cost
 from variants.kernels.merged import Columns, Part, merged
 from variants.kernels.residues import Blocks, Classes, Neighbours, Strides, class_length
 from variants.kernels.stretches import Stretches
@@ -70,7 +70,6 @@ class SparseTransformer(Attention):
             raise ValueError(f"stride must be at least 1, not {stride}")
         if pattern == "fixed" and not 1 <= summary <= stride:
             raise ValueError(f"summary must be from 1 to stride = {stride}, not {summary}")
-        self.kind: Kind = pattern
         self.shape = Strides(stride, causal) if pattern == "strided" else Blocks(stride, summary, causal)
 
     @property
@@ -106,18 +105,19 @@ class SparseTransformer(Attention):
         pairs, kept = self._far(n)
         far = fused_cost(pairs=lines * pairs, rows=0 if tiling else lines * n, width=width, itemsize=size)
         more = lines * width * size * (kept + (n if tiling is None and request.key_mask else 0))
-        if tiling is None:
-            first, executed = fused_cost(pairs=0, rows=0, width=width, itemsize=size), 0
-        else:
-            first, executed = window_cost(request, tiling, merges=True), window_pairs(request, tiling)
+        first = window_cost(request, tiling, merges=True) if tiling else FusedCost(0, 0, 0)
+        executed = window_pairs(request, tiling) if tiling else 0
         back, forward = self.shape.reach(n)
+        # Of earlier blocks, later queries see the summaries alone; if strided, all.
+        step, c = self.shape.stride, getattr(self.shape, "summary", n)
+        carried = min(n, step + n // step * c)
         return Cost(
             flops_forward=first.flops_forward + far.flops_forward,
             flops_backward=first.flops_backward + far.flops_backward,
             pairs_useful=lines * self.shape.pairs(n, n),
             pairs_executed=executed + lines * pairs,
             bytes_saved=first.bytes_result + far.bytes_result + more,
-            state=2 * request.heads * request.head_dim * n if self.causal else None,
+            state=2 * request.heads * request.head_dim * carried if self.causal else None,
             reach=back,
             look_ahead=0 if self.causal else forward,
         )

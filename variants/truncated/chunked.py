@@ -134,7 +134,7 @@ class Chunked(Attention):
             pairs_useful=lines * self.chunks.pairs(request.queries, request.keys),
             pairs_executed=window_pairs(request, tiling),
             bytes_saved=fused.bytes_result,
-            state=2 * request.heads * request.head_dim * reach if self.causal else None,
+            state=2 * request.heads * request.head_dim * min(reach, request.keys) if self.causal else None,
             reach=reach,
             look_ahead=self.latency(1),
         )

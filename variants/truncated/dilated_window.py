@@ -114,7 +114,7 @@ class DilatedWindow(Attention):
         if step > 1 and not masked:
             kept = 3 * request.heads * folded.batch * length * request.head_dim * request.dtype.itemsize
         left, right = (min(side, (n - 1) // step) for side in (self.steps.left, self.steps.right))
-        window = 2 * request.heads * request.head_dim * self.steps.left * step
+        window = 2 * request.heads * request.head_dim * min(self.steps.left * step, n)
         return Cost(
             flops_forward=fused.flops_forward,
             flops_backward=fused.flops_backward,

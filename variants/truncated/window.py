@@ -102,14 +102,14 @@ class Window(Attention):
         """Linear in N; the waste is what a chunk computes outside the band."""
         tiling = self._tiling()
         fused = window_cost(request, tiling)
-        lines = request.batch * request.heads
+        lines, carried = request.batch * request.heads, min(self.near.left, request.keys)
         return Cost(
             flops_forward=fused.flops_forward,
             flops_backward=fused.flops_backward,
             pairs_useful=lines * self.near.pairs(request.queries, request.keys),
             pairs_executed=window_pairs(request, tiling),
             bytes_saved=fused.bytes_result,
-            state=2 * request.heads * request.head_dim * self.near.left if self.causal else None,
+            state=2 * request.heads * request.head_dim * carried if self.causal else None,
             reach=self.near.left,
             look_ahead=self.near.right,
         )
