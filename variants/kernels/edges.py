@@ -17,7 +17,7 @@ Edges = Literal["chain", "grid", "random", "small_world"]
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours(Pattern):
+class Adjacency(Pattern):
     """The positions in a table, a row a query; negative where a row has fewer than others."""
 
     table: Int[Tensor, "L neighbours"]
@@ -47,12 +47,11 @@ def edge_table(
         near = torch.arange(1, degree // 2 + 1)
         table = torch.cat((i, i - near, i + near), 1)
     elif edges == "random":
-        drawn = torch.rand(length, degree, generator=dims.generator())
-        table = torch.cat((i, (drawn * length).long()), 1)
+        table = torch.cat((i, _others(length, degree, dims.generator(), causal=causal)), 1)
     else:
         drawn = torch.rand(2, length, degree - 2, generator=dims.generator())
-        # Powers of the length with uniform exponents have density 1 / distance.
-        far = (length ** drawn[0]).long() * torch.where(drawn[1] < 0.5, -1, 1)
+        # Powers with uniform exponents have density 1 / distance; from 2 on, as 1 is there already.
+        far = (2 * (length / 2) ** drawn[0]).long() * torch.where((drawn[1] < 0.5) | causal, -1, 1)
         table = torch.cat((i, i - 1, i + 1, i + far), 1)
     table = table.masked_fill((table < 0) | (table >= length) | (causal & (table > i)), -1)
     # A neighbour that was drawn twice counts once.
@@ -60,3 +59,23 @@ def edge_table(
         again = (table[:, :column] == table[:, column : column + 1]).any(1)
         table[again, column] = -1
     return table.int()
+
+
+def _others(
+    length: int, degree: int, generator: torch.Generator, *, causal: bool
+) -> Int[Tensor, "L neighbours"]:
+    """Different positions other than the own one, with causal before it; -1 for want of more.
+
+    A step of Floyd's, https://doi.org/10.1145/30401.315746, for each neighbour.
+    """
+    i = torch.arange(length)
+    of = i if causal else torch.full_like(i, length - 1)
+    chosen = list[Tensor]()
+    for step, drawn in enumerate(torch.rand(degree, length, generator=generator, dtype=torch.float64)):
+        last = of - degree + step
+        number = (drawn * (last + 1)).long()
+        for other in chosen:
+            number = torch.where(other == number, last, number)
+        chosen.append(number.masked_fill(last < 0, -1))
+    found = torch.stack(chosen, 1)
+    return found + (found >= i[:, None])

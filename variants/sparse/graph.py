@@ -4,8 +4,9 @@
 
 Dwivedi and Bresson 2020, section 2, https://arxiv.org/abs/2012.09699, on graphs of positions instead of given
 ones: a chain, a grid, uniformly random edges, or the small world of Kleinberg 2000,
-https://doi.org/10.1145/335305.335325. Deviations: no edge features; random edges are directed, are drawn for
-max_len positions, and where they lead beyond the sequence are left out; with causal only edges back are kept.
+https://doi.org/10.1145/335305.335325. Deviations: no edge features; with causal only edges back; random edges
+are directed and drawn for max_len positions. Those that lead beyond the sequence are left out: of uniformly
+random ones N / max_len stay, or with causal all.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from variants.interface import Attention, Caps, Cost, Dims, Request
-from variants.kernels.edges import Edges, Neighbours, edge_table
+from variants.kernels.edges import Adjacency, Edges, edge_table
 from variants.kernels.gather import copied_bytes, gather_attention, without_masked
 from variants.pattern import Pattern
 
@@ -53,9 +54,11 @@ class Graph(Attention):
             dims: max_len is the longest sequence.
             causal: drop edges that lead forward.
             edges: "chain" to the degree / 2 nearest on either side; "grid" in reading order, to the four
-                around; "random" to `degree` others; "small_world" to the one on either side, and
-                degree - 2 others that are drawn with probability 1 / distance.
-            degree: edges of a position, for all but the grid.
+                around; "random" to `degree` others of max_len, or with causal of those before;
+                "small_world" to the one on either side, and to at most degree - 2 others with probability
+                1 / distance: what is drawn twice or beyond the ends is not drawn again. Of 32 edges 26.5
+                are left in the mean at max_len 4,096, with causal 24.
+            degree: edges of a position at most, for all but the grid.
             width: positions in a row of the grid.
 
         Raises:
@@ -72,7 +75,7 @@ class Graph(Attention):
     @property
     def pattern(self) -> Pattern:
         """The edges."""
-        return Neighbours(self.table)
+        return Adjacency(self.table)
 
     def forward(
         self,
@@ -109,15 +112,17 @@ class Graph(Attention):
         executed = lines * rows.numel()
         there = (rows >= 0) & (rows < n)
         ahead = (rows - torch.arange(n, device=rows.device)[:, None]).masked_fill(~there, 0)
-        reach = -int(ahead.amin())
+        after = torch.arange(len(self.table), device=rows.device)[:, None] - self.table
+        # What is carried is for the next token, which may see further back than all before it.
+        carried = min(int(after.masked_fill(self.table < 0, 0).amax()), n)
         return Cost(
             flops_forward=2 * executed * width,
             flops_backward=2 * executed * width,
             pairs_useful=lines * int(there.sum()),
             pairs_executed=executed,
             bytes_saved=executed * (4 + 2 + 2 * max(request.dtype.itemsize, 4)) + copied_bytes(request),
-            state=2 * request.heads * width * reach if self.causal else None,
-            reach=reach,
+            state=2 * request.heads * width * carried if self.causal else None,
+            reach=-int(ahead.amin()),
             look_ahead=int(ahead.amax()),
         )
 
