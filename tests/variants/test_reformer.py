@@ -64,6 +64,13 @@ def test_gradients_are_those_of_differences(causal: bool) -> None:
     assert torch.autograd.gradcheck(lambda *x: bucket_attention(*x, rounds), (q, k, v))
 
 
+def test_rounds_are_mixed_in_float32() -> None:
+    q, k = (normal(2, 64, 4, dtype=torch.bfloat16, seed=s) for s in range(2))
+    buckets = torch.randint(0, 4, (2, 5, 64), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    rounds = sort_by_bucket(buckets, None, chunk=16, causal=False)
+    assert bucket_attention(q, k, torch.ones_like(q), rounds).eq(1.0).all()
+
+
 def test_one_bucket_in_one_chunk_is_softmax_over_the_others() -> None:
     # Hashes of one direction and its opposite, all keys on one side.
     k, v = normal(1, 2, 12, 4).abs(), normal(1, 2, 12, 4, seed=1)

@@ -99,11 +99,11 @@ class _Buckets(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, order: Tensor, buckets: Tensor, chunk: int, causal: bool
     ) -> Tensor:
-        """Attend round by round, then average the rounds by their sums of exponentials."""
+        """Attend round by round, then average in float32 at least, by the sums of exponentials."""
         rounds = Rounds(order, buckets, chunk, causal)
         lines, n, width = q.shape
-        out = torch.empty(lines, n, width, dtype=q.dtype, device=q.device)
         precise = torch.promote_types(q.dtype, torch.float32)
+        out = torch.empty(lines, n, width, dtype=precise, device=q.device)
         lse = torch.empty(lines, n, dtype=precise, device=q.device)
         alone = torch.empty(lines, n, dtype=torch.bool, device=q.device)
         lonely = rounds.lonely()
@@ -119,7 +119,7 @@ class _Buckets(torch.autograd.Function):
             whole = sums.logsumexp(0)
             none = whole == -torch.inf
             whole = whole.masked_fill_(none, 0.0)
-            shares = (sums - whole).exp_().to(q.dtype)
+            shares = (sums - whole).exp_()
             mixed = out[group].flatten(0, 1)
             torch.mul(outs[0], shares[0, :, None], out=mixed)
             for its, share in zip(outs[1:], shares[1:], strict=True):
@@ -128,7 +128,7 @@ class _Buckets(torch.autograd.Function):
         # Those that are not there are last in any order.
         first = torch.zeros_like(alone).scatter_(1, order[:, 0].long(), buckets[:, 0] >= 0)
         alone &= first
-        torch.where(alone[..., None], v, out, out=out)
+        out = torch.where(alone[..., None], v.to(precise), out, out=out).to(q.dtype)
         ctx.save_for_backward(q, k, v, order, buckets, out, lse, alone)
         ctx.chunk, ctx.causal = chunk, causal
         return out
