@@ -5,7 +5,7 @@
 
 Ye et al. 2024, section 2.1, https://arxiv.org/abs/2410.05258. q1, q2 and k1, k2 are the halves of q and k;
 lambda and the gain of the norm are shared by all heads. Deviations: H and D are those of v, so D is twice
-the paper's d; lambda_init is one number, where the paper's default grows with depth.
+the paper's d; lambda_init does not grow with depth. In half types each map times v is rounded by itself.
 """
 
 from collections.abc import Mapping
@@ -98,7 +98,7 @@ class Differential(Attention):
             F.scaled_dot_product_attention(x, k, v, seen, is_causal=self.causal, scale=half**-0.5)
             for x in (both[:, :, :n], both[:, :, n:])
         )
-        # Sums in float32 for half types: the two maps nearly cancel.
+        # From here on in float32 for half types: what is left of the two maps is smaller than either.
         precise = torch.promote_types(v.dtype, torch.float32)
         first, second = (x[..., :width].to(precise) for x in maps)
         a1, b1, a2, b2 = (x.to(precise) for x in (self.a1, self.b1, self.a2, self.b2))

@@ -2,10 +2,9 @@
 
     out_i = sum_j A_ij v_j,  A = softmax of q_i . k_j / sqrt(D) over (j - i) mod s = 0,  s = ceil(N / block)
 
-Tay et al. 2021, section 3.2, https://arxiv.org/abs/2011.04006, describes attention inside blocks of
-neighbours. Its code reshapes N to (block, N / block) and attends over the first axis, so a group is not
-`block` neighbours but every s-th position of the whole sequence: what the published row was measured with.
-For blocks of neighbours see block_local.
+Tay et al. 2021, https://arxiv.org/abs/2011.04006, in their released code: it reshapes N to (block, N / block)
+and attends over the first axis, so a group is not `block` neighbours but every s-th position of the whole
+sequence. For blocks of neighbours see block_local.
 
 Deviations: the code cuts its padding mask contiguously, so that it meets other positions than those it
 belongs to; here a mask is exact for the keys it names. Where N is a multiple of `block` the code appends one
