@@ -80,7 +80,25 @@ def test_a_centroid_without_members_stays() -> None:
     assert attention.centroids[0, 0, 1] > 0
 
 
+def test_padding_moves_no_centroid() -> None:
+    x = normal(2, 2, 20, 4), normal(2, 2, 20, 4, seed=1)
+    mask = torch.arange(27)[None].expand(2, -1) < 20
+    plain, padded = build(clusters=3), build(clusters=3)
+    plain.update_centroids(*x, decay=0.5)
+    for value in (0.0, 5.0, torch.nan):
+        padded = build(clusters=3)
+        longer = (F.pad(one, (0, 0, 0, 7), value=value) for one in x)
+        padded.update_centroids(*longer, key_mask=mask, decay=0.5)
+        torch.testing.assert_close(padded.centroids, plain.centroids)
+
+
+@pytest.mark.parametrize(("length", "clusters", "window"), [(1, 1, 1), (1024, 32, 32), (40, 6, 7)])
+def test_by_default_clusters_are_as_many_as_they_are_large(length: int, clusters: int, window: int) -> None:
+    attention = Routing(Dims(2, 4, length))
+    assert (attention.clusters, attention.window) == (clusters, window)
+
+
 @pytest.mark.parametrize("name", ["clusters", "window"])
 def test_bad_options_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
-        build(**{name: 0})
+    with pytest.raises(ValueError, match=f"{name} must be at least 0, not -1"):
+        build(**{name: -1})

@@ -119,7 +119,7 @@ DUELS = (
         note="q, k and v handed to its layer, without convolution; one scale for all its pseudo-inverses",
     ),
     Duel(
-        lambda length: f"routing(clusters={length // peers.ROUTED})",
+        lambda length: f"routing(clusters={length // peers.ROUTED}, window={peers.ROUTED})",
         "routing-transformer",
         peers.routing,
         note="other centroids; positions in no cluster come out 0",
