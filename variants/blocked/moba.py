@@ -112,7 +112,7 @@ class MoBA(Attention):
         rows: Int[Tensor, " R"],
         key_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Bool[Tensor, "B H R M"]:
-        """The keys of the own block, up to the query if causal, and of the first blocks by falling score."""
+        """Keys of the own block, and of the best others; float64 may settle near ties other than float32."""
         m, precise = k.shape[2], torch.promote_types(q.dtype, torch.float32)
         there = torch.ones_like(k[:, 0, :, 0], dtype=torch.bool) if key_mask is None else key_mask
         home = torch.arange(m, device=k.device) // self.block

@@ -99,7 +99,10 @@ class NSA(Attention):
         rows: Int[Tensor, " R"],
         key_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B H R M"]:
-        """The gated sum of three; in the first, the weight of a block spreads over its keys."""
+        """The gated sum of three; in the first, the weight of a block spreads over its keys.
+
+        In float64 the second may settle a near tie of blocks otherwise than `forward` does in float32.
+        """
         m = k.shape[2]
         there = torch.ones_like(k[:, 0, :, 0], dtype=torch.bool) if key_mask is None else key_mask
         home = torch.arange(m, device=k.device) // self.block

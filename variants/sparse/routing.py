@@ -98,7 +98,7 @@ class Routing(Attention):
         rows: Int[Tensor, " R"],
         key_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B H R D"]:
-        """Cluster by cluster: softmax over its keys, for the rows that are in it."""
+        """Cluster by cluster: softmax over its keys. Float64 may settle near ties other than float32."""
         there = torch.ones_like(k[:, 0, :, 0], dtype=torch.bool) if key_mask is None else key_mask
         centroids = self.centroids.to(torch.promote_types(q.dtype, torch.float32))
         total, count = torch.zeros_like(v[:, :, rows]), torch.zeros_like(v[:, :, rows, :1])

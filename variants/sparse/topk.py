@@ -101,7 +101,10 @@ class TopK(Attention):
         rows: Int[Tensor, " R"],
         key_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Bool[Tensor, "B H R M"]:
-        """The first `keys` keys in the order of falling scores, of those that the query may see."""
+        """The first `keys` keys in the order of falling scores, of those that the query may see.
+
+        In float64 it may settle a near tie otherwise than `forward` does in float32.
+        """
         precise = torch.promote_types(q.dtype, torch.float32)
         m = k.shape[2]
         seen = Full(self.causal).keep(rows[:, None], torch.arange(m, device=rows.device), m).to(q.device)
