@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from variants.interface import Cost, Request
+from variants.kernels.derivative import first_derivative
 from variants.kernels.fused import FOLD, fold_key_mask
 from variants.kernels.lists import Lists
 from variants.kernels.products import Room, weights_and_slopes
@@ -93,7 +93,7 @@ class _Gathered(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         """Slab by slab once more. A key block adds up what all its queries say, halves in float32."""
         q, k, v = ctx.saved_tensors

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from variants.kernels.derivative import first_derivative
 from variants.kernels.slabs import Slab, slabs
 
 
@@ -54,7 +54,7 @@ class _Network(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         x, *weights = ctx.saved_tensors
         maps, precise = Maps(*(w.to(x.dtype) for w in weights)), torch.promote_types(x.dtype, torch.float32)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from variants.kernels.derivative import first_derivative
 
 
 def segments(k: Tensor, keep: Bool[Tensor, "B N"], count: int) -> Float[Tensor, "B L N"]:
@@ -42,7 +43,7 @@ class _Means(torch.autograd.Function):
         return sums.index_add_(2, longer, x.index_select(2, starts[longer] + short)).div_(lengths[:, None])
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         """Each position gets its share of its segment's."""
         segment = torch.arange(ctx.n, device=grad.device) * ctx.count // ctx.n

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from variants.interface import Cost, Request
 from variants.kernels.causal_streams import State, attend_causal, attend_causal_backward, chunk_length
+from variants.kernels.derivative import first_derivative
 from variants.kernels.feature_maps import Features
 from variants.kernels.normalisers import normalised
 from variants.kernels.streams import Call, Plan, Slopes, Sums, attend, attend_backward
@@ -82,7 +83,7 @@ class _Kernelized(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_derivative
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from variants.kernels.derivative import first_derivative
 from variants.kernels.passes import Whole, attend, attend_backward
 
 # Queries that share a pass over causal columns.
@@ -85,7 +85,7 @@ class _Merged(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         """The gradients of q, k and v, added up over the parts."""
         out, lse, *rest = ctx.saved_tensors

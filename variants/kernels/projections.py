@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from variants.kernels.derivative import first_derivative
 
 
 def project(p: Float[Tensor, "#H S M"], x: Float[Tensor, "B H M D"]) -> Float[Tensor, "B H S D"]:
@@ -33,7 +34,7 @@ class _Shared(torch.autograd.Function):
         return torch.bmm(p.expand(len(x), -1, -1), x)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         """That of P is one product over batch and width."""
         p, x = ctx.saved_tensors

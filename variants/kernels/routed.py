@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from variants.interface import Cost, Request
+from variants.kernels.derivative import first_derivative
 from variants.kernels.passes import Whole, attend, attend_backward
 from variants.kernels.routes import Routes, Sizes, bag, negative
 from variants.kernels.uncast import without_autocast
@@ -101,7 +101,7 @@ class _Routed(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     @without_autocast
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         """The parts once more, told output and sum of the whole; their gradients add up."""

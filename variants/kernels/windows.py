@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from variants.interface import Request
+from variants.kernels.derivative import first_derivative
 from variants.kernels.fused import FOLD, FusedCost, fold_key_mask, fused_cost
 from variants.kernels.merged import Columns, Slopes, dense_rows, merged
 from variants.kernels.stretches import Stretches
@@ -68,7 +68,7 @@ class _Alone(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
         """The softmax again, and its gradients."""
         q, k, v = ctx.saved_tensors
