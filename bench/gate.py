@@ -81,10 +81,10 @@ def _taken(call: Call) -> tuple[Tensor, ...]:
     """What the variant takes in one call, whatever stands around it: q, k and v, or x."""
     seen: list[tuple[Tensor, ...]] = []
 
-    def look(module: object, inputs: tuple[Tensor, ...]) -> None:
+    def look(module: object, inputs: tuple[Tensor | None, ...]) -> None:
         del module
-        # Copies, in case the call writes into what it is given.
-        seen.append(tuple(tensor.detach().clone() for tensor in inputs))
+        # Copies, in case the call writes into what it is given. A mixer without context is given None.
+        seen.append(tuple(tensor.detach().clone() for tensor in inputs if tensor is not None))
 
     handle = call.variant.register_forward_pre_hook(look)
     try:
