@@ -53,7 +53,14 @@ class Resolver:
     """Finds what specs name: on the contents pages, and among the files given."""
 
     def __init__(self, outside: Iterable[Outside] = ()) -> None:
-        self.outside = {entry.spec.name: entry.reference for entry in outside}
+        self.outside = dict[str, str]()
+        for entry in outside:
+            other = self.outside.setdefault(entry.spec.name, entry.reference)
+            if other != entry.reference:
+                raise ValueError(
+                    f"two files give a variant named {entry.spec.name!r}: {other} and {entry.reference}; "
+                    "rename one of the classes"
+                )
         self._refusals: dict[tuple[Spec, bool, Device], tuple[str, ...]] = {}
         for name in self.outside:
             if name in variants.names():

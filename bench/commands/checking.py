@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, computed_field
 
 from bench.engines.local import Ended, Limits, LocalEngine
 from bench.environment import free_memory
@@ -29,6 +30,27 @@ class CheckReport(BaseModel):
     def broken(self) -> bool:
         """Whether a law is broken, or the check itself did not end well."""
         return self.failure is not None or any(finding.status == "broken" for finding in self.findings)
+
+    @computed_field
+    @property
+    def unproved(self) -> dict[str, str]:
+        """The trials of which every law was skipped, with the first reason: nothing is known of them."""
+        trials = dict[str, list[CheckFinding]]()
+        for finding in self.findings:
+            trials.setdefault(finding.trial, []).append(finding)
+        return {
+            trial: found[0].message
+            for trial, found in trials.items()
+            if all(finding.status == "skipped" for finding in found)
+        }
+
+    @property
+    def verdict(self) -> Literal["breaks", "meets", "unknown"]:
+        """What is known: "unknown" where not one law could be asked here."""
+        if self.broken:
+            return "breaks"
+        asked = any(finding.status != "skipped" for finding in self.findings)
+        return "meets" if asked else "unknown"
 
     def laws(self) -> dict[str, Counter[str]]:
         """For each law, how many of its trials ended how."""

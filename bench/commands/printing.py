@@ -49,6 +49,13 @@ def lines(text: Sequence[str]) -> None:
         _console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+_VERDICTS = {
+    "breaks": "[red]breaks the contract[/red]",
+    "meets": "[green]meets the contract[/green]",
+    "unknown": "[yellow]was not checked: nothing of it can run here[/yellow]",
+}
+
+
 def check_text(report: "CheckReport") -> None:
     """The capability card of a variant, and how each law came out."""
     console = _console()
@@ -67,7 +74,11 @@ def check_text(report: "CheckReport") -> None:
                 highlight=False,
                 soft_wrap=True,
             )
-    verdict = "[red]breaks the contract[/red]" if report.broken else "[green]meets the contract[/green]"
+    for trial, reason in report.unproved.items():
+        console.print(
+            f"  not checked here at {escape(trial)}: {escape(reason)}", highlight=False, soft_wrap=True
+        )
+    verdict = _VERDICTS[report.verdict]
     console.print(f"  {escape(report.card.label)} {verdict} ({report.seconds:.1f} s)\n", highlight=False)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.cli import app, main
 from results.record import STATUSES
@@ -131,6 +132,24 @@ def test_check_prints_the_card_and_the_laws(folder: Path):
     reports = document(folder, "check", "--file", "own.py:MyWindow")
     assert isinstance(reports, list)
     assert {finding["status"] for finding in reports[0]["findings"]} <= {"held", "skipped"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="flex can be checked here")
+def test_check_does_not_praise_what_it_could_not_ask(folder: Path):
+    done = attnbench(folder, "check", "flex")
+    assert done.returncode == 0
+    assert "flex was not checked" in done.stdout
+    assert "meets" not in done.stdout
+    reports = document(folder, "check", "identity")
+    assert isinstance(reports, list)
+    assert reports[0]["unproved"] == {}
+
+
+def test_two_files_of_one_name_are_refused(folder: Path):
+    (folder / "other.py").write_text((folder / "own.py").read_text())
+    done = attnbench(folder, "check", "--file", "own.py:MyWindow", "--file", "other.py:MyWindow")
+    assert done.returncode == 2
+    assert "own.py:MyWindow and other.py:MyWindow" in done.stderr.replace("\n", " ")
 
 
 @pytest.mark.parametrize("name", ["IsWrong", "GivesNan", "Raises", "Exits", "Segfaults"])
