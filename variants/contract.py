@@ -78,10 +78,10 @@ def run_contract(cls: type[Variant], laws: Collection[str] | None = None) -> lis
         if name not in LAWS:
             raise ValueError(f'there is no law "{name}"; known: {", ".join(LAWS)}')
     findings = [
-        _ask(name, Case(cls, trial, causal))
+        finding
         for trial in cls.trials
         for causal in ((False, True) if cls.caps.causal else (False,))
-        for name in chosen
+        for finding in _tried(chosen, Case(cls, trial, causal))
     ]
     findings = [_excuse(cls, finding) for finding in findings]
     findings += _stale(cls, findings, chosen)
@@ -94,13 +94,26 @@ def run_contract(cls: type[Variant], laws: Collection[str] | None = None) -> lis
     return findings
 
 
-def unavailable(cls: type[Variant]) -> str | None:
-    """Why nothing of a variant can be proved on this machine's CPU; None if it can, or cannot be built."""
-    trial = cls.trials[0] if cls.trials else {}
+def unavailable(
+    cls: type[Variant], trial: Mapping[str, int | float | str | bool] | None = None
+) -> str | None:
+    """Why nothing of a variant at a trial can be proved on this machine's CPU; None if it can be tried.
+
+    Without a trial, at the first of its own.
+    """
+    chosen = trial if trial is not None else (cls.trials[0] if cls.trials else {})
     try:
-        return Case(cls, trial, causal=False).build().unavailable("cpu")
-    except Exception:  # noqa: BLE001 - the laws have named it
+        return Case(cls, chosen, causal=False).build().unavailable("cpu")
+    except Exception:  # noqa: BLE001 - the laws will name it
         return None
+
+
+def _tried(laws: list[str], case: Case) -> list[Finding]:
+    """Ask every law; of what cannot run here none, lest those that ask little stand for those that cannot."""
+    missing = unavailable(case.cls, case.trial)
+    if missing is not None:
+        return [Finding(name, case.trial, case.causal, "skipped", missing) for name in laws]
+    return [_ask(name, case) for name in laws]
 
 
 def _ask(name: str, case: Case) -> Finding:

@@ -30,10 +30,24 @@ def resolver_of(file: list[str] | None) -> "tuple[list[Outside], Resolver]":
 
 
 def matrix_of(source: str, outside: "list[Outside]") -> Matrix:
-    """The matrix, with the variants from files on its variant axis unless it names them itself."""
+    """The matrix, with the variants from files on its variant axis unless it names them itself.
+
+    What comes with options is a variant of its own, whatever others of that class are named.
+
+    Raises:
+        ValueError: a variant from a file is in no cell.
+    """
     matrix = Matrix.read(source)
     named = {spec.name for spec in matrix.variant_specs()}
-    return matrix.with_variants([entry.spec for entry in outside if entry.spec.name not in named])
+    more = [entry.spec for entry in outside if entry.spec.pairs or entry.spec.name not in named]
+    matrix = matrix.with_variants(more)
+    measured = {cell.variant for cell in matrix.cells()}
+    for spec in more:
+        if spec not in measured:
+            raise ValueError(
+                f"no cell of {matrix.name} measures {spec}: its sweeps name their variants themselves"
+            )
+    return matrix
 
 
 def existing_run(name: str, results: Path) -> Run:

@@ -28,8 +28,9 @@ def matrix(
     Raises:
         ValueError: not two variants, or a shape that is none.
     """
-    specs = [entry.spec for entry in outside if entry.spec.name not in {Spec.parse(n).name for n in names}]
-    specs += [Spec.parse(name) for name in names]
+    specs = [Spec.parse(name) for name in names]
+    named = {spec.name for spec in specs}
+    specs = [e.spec for e in outside if e.spec.pairs or e.spec.name not in named] + specs
     if len(specs) != 2:
         given = ", ".join(map(str, specs)) or "none"
         raise ValueError(f"compare takes two variants, not {len(specs)} ({given}); one may come from --file")

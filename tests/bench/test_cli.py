@@ -140,9 +140,21 @@ def test_check_does_not_praise_what_it_could_not_ask(folder: Path):
     assert done.returncode == 0
     assert "flex was not checked" in done.stdout
     assert "meets" not in done.stdout
-    reports = document(folder, "check", "identity")
+    reports = document(folder, "check", "identity", 'window(backend="flex")')
     assert isinstance(reports, list)
-    assert reports[0]["unproved"] == {}
+    assert [len(report["unproved"]) for report in reports] == [0, 1]
+
+
+def test_options_of_a_file_are_not_dropped(folder: Path):
+    done = attnbench(folder, "compare", "--file", "own.py:MyWindow(left=3)", "MyWindow(left=4)", "sdpa")
+    assert done.returncode == 2
+    assert "takes two variants, not 3" in done.stderr
+    (folder / "fixed.toml").write_text(
+        'name = "fixed"\n[[sweep]]\nprotocol = "speed"\n[sweep.baseline]\nvariant = "sdpa"\nlength = 16\n'
+    )
+    done = attnbench(folder, "plan", "fixed.toml", "--file", "own.py:MyWindow")
+    assert done.returncode == 2
+    assert "no cell of fixed measures MyWindow" in done.stderr.replace("\n", " ")
 
 
 def test_two_files_of_one_name_are_refused(folder: Path):
