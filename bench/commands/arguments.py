@@ -41,7 +41,7 @@ def matrix_of(source: str, outside: "list[Outside]") -> Matrix:
     named = {spec.name for spec in matrix.variant_specs()}
     more = [entry.spec for entry in outside if entry.spec.pairs or entry.spec.name not in named]
     matrix = matrix.with_variants(more)
-    measured = {cell.variant for cell in matrix.cells()}
+    measured = [cell.variant for cell in matrix.cells()]
     for spec in more:
         if spec not in measured:
             raise ValueError(
