@@ -68,13 +68,13 @@ def list_(
 @app.command()
 def plan(matrix: MatrixName, file: File = None, as_json: Json = False) -> None:
     """Show the cells of a matrix, with their ids, and run nothing."""
-    from bench import planning
+    from bench import foreign
     from bench.commands import arguments, listing, printing
 
     outside, resolver = arguments.resolver_of(file)
-    made = planning.plan(arguments.matrix_of(matrix, outside), resolver)
-    rows = listing.plan_rows(made, resolver)
-    arguments.show({"name": made.name, "cells": rows}, as_json, lambda: printing.table(rows))
+    planned = foreign.plan(arguments.matrix_of(matrix, outside), resolver)
+    rows = listing.plan_rows(planned)
+    arguments.show({"name": planned.plan.name, "cells": rows}, as_json, lambda: printing.table(rows))
 
 
 @app.command()
@@ -89,14 +89,14 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Measure every cell of a matrix that the run does not have yet. Safe to stop and to call again."""
-    from bench import planning
+    from bench import foreign
     from bench.commands import arguments, counting, printing, running
     from results.run import Run
 
     outside, resolver = arguments.resolver_of(file)
     spec = arguments.matrix_of(matrix, outside)
     folder = Run.named(name or spec.name, results)
-    made = planning.plan(spec, resolver)
+    made = foreign.plan(spec, resolver).plan
     running.watched(folder, made, spec, [entry.reference for entry in outside], retry=retry)
     arguments.show(counting.status(folder), as_json, lambda: printing.lines(counting.status_lines(folder)))
     if counting.failed(folder):

@@ -98,7 +98,7 @@ class Resolver:
     def refusal(self, spec: Spec, *, causal: bool, device: Device) -> tuple[str, ...]:
         """Why the variant cannot run like this; empty if it can, or if only running its code tells.
 
-        A variant from outside is not built here, where no limit holds: only its options are bound.
+        Of a variant from outside only the options are bound: what comes of building it is a cell's record.
 
         Raises:
             ValueError: an unknown option, or a value that it does not take.
@@ -225,7 +225,7 @@ def variant_card(spec: Spec, resolver: Resolver) -> VariantCard:
 def _picture(spec: Spec, resolver: Resolver) -> str | None:
     """The pattern at 16 x 16 with the options given; None where position does not decide it.
 
-    None too for a variant from outside, whose code runs under limits only.
+    None too for a variant from outside, which is not built before its cells run.
     """
     if resolver.origin(spec) != BUILT_IN:
         return None

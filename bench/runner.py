@@ -9,18 +9,31 @@ from typing import Protocol, runtime_checkable
 from pydantic import ValidationError
 
 from bench.engines.local import Ended, Limits, LocalEngine
-from bench.environment import environment
+from bench.environment import environment, free_memory
 from bench.worker import Answer, Question, measure
-from results.cell import Cell, TrainingCell
+from results.cell import Cell
 from results.record import Record, Status
 from results.run import Plan, Run
 
 # What is tried again on demand: anything that might end differently.
 FAULTS: tuple[Status, ...] = ("oom", "timeout", "nan", "wrong", "error", "contaminated")
 
-PRELOAD = ["bench.worker"]
-# An optimizer imports this with its first step, which takes seconds; in the server it is done once.
-TRAINING_PRELOAD = ["torch._dynamo"]
+# A child may take this share of the memory that is free when it starts.
+FREE_SHARE = 0.8
+
+
+def preload(protocols: Iterable[str]) -> list[str]:
+    """The modules that the server of all children imports, if their cells are of these protocols.
+
+    A command has one server, so the first engine of a command decides.
+    """
+    # An optimizer imports dynamo with its first step, which takes seconds; in the server it is done once.
+    return ["bench.worker", *(["torch._dynamo"] if "training" in protocols else [])]
+
+
+def free_share() -> int:
+    """The bytes that a child may take now."""
+    return int(FREE_SHARE * free_memory())
 
 
 @runtime_checkable
@@ -82,7 +95,7 @@ def execute(
     left = missing(run, plan, retry=retry)
     waiting = {cell.id for cell in left}
     watcher.planned([record for key, record in run.latest().items() if key not in waiting], left)
-    engine = LocalEngine(PRELOAD + (TRAINING_PRELOAD if any(map(_trains, left)) else []))
+    engine = LocalEngine(preload({cell.protocol for cell in left}))
     records: list[Record] = []
     with run.store.writer() as writer:
         for cell in left:
@@ -95,10 +108,6 @@ def execute(
             records.append(record)
             watcher.ended(record)
     return records
-
-
-def _trains(cell: Cell) -> bool:
-    return isinstance(cell, TrainingCell)
 
 
 def _record(cell: Cell, ended: Ended, limits: Limits, started_at: datetime) -> Record:
@@ -125,14 +134,9 @@ def _answer(ended: Ended, limits: Limits) -> Answer:
             # No answer, however odd, may cost the cells after it.
             return Answer(status="error", error="Answer", reason=f"an answer that cannot be kept: {error}")
     if ended.timed_out:
-        return Answer(status="timeout", reason=f"stopped after {limits.seconds:g} s")
+        return Answer(status="timeout", reason=ended.how(limits))
     code = ended.exit_code
     if code == -signal.SIGKILL:
         return Answer(status="oom", error="Signal", reason="killed from outside, as when memory runs out")
-    if code is not None and code < 0:
-        return Answer(status="error", error="Signal", reason=f"the process was ended by signal {-code}")
-    return Answer(
-        status="error",
-        error="Exit",
-        reason=f"the process ended by itself with code {code}, without an answer",
-    )
+    error = "Signal" if code is not None and code < 0 else "Exit"
+    return Answer(status="error", error=error, reason=ended.how(limits))

@@ -14,19 +14,16 @@ if TYPE_CHECKING:
 
 
 def resolver_of(file: list[str] | None) -> "tuple[list[Outside], Resolver]":
-    """The variants from files, and what finds any variant.
+    """The variants from files, and what finds any variant. No file is opened yet.
 
     Raises:
-        ValueError: a file that does not give its variant.
+        ValueError: a text is not of the notation, or two variants would have one name.
     """
     # Reports need no torch, so neither does this module before a variant is asked for.
     from bench.planning import Outside, Resolver
 
     outside = [Outside.parse(text) for text in file or ()]
-    resolver = Resolver(outside)
-    for entry in outside:
-        resolver.variant(entry.spec)
-    return outside, resolver
+    return outside, Resolver(outside)
 
 
 def matrix_of(source: str, outside: "list[Outside]") -> Matrix:

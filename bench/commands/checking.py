@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import BaseModel, computed_field
 
+from bench import foreign
 from bench.engines.local import Ended, Limits, LocalEngine
-from bench.environment import free_memory
-from bench.planning import Resolver, variant_card
-from bench.runner import PRELOAD
+from bench.planning import Resolver
+from bench.runner import free_share, preload
 from bench.worker import CheckAnswer, CheckFinding, CheckQuestion
 from bench.worker import check as job
 from results.run import VariantCard
@@ -78,27 +78,24 @@ def check(
     Raises:
         ValueError: a variant that does not exist.
     """
-    cards = [variant_card(spec, resolver) for spec in specs]
-    limits = Limits(seconds, int(0.8 * free_memory()))
-    engine = LocalEngine(PRELOAD)
+    cards = [known.card for known in foreign.known(specs, resolver)]
+    limits = Limits(seconds, free_share())
+    engine = LocalEngine(preload(()))
     reports: list[CheckReport] = []
     with TemporaryDirectory() as folder:
         for spec, card in zip(specs, cards, strict=True):
             question = CheckQuestion(variant=spec, outside=resolver.references())
             log = Path(folder) / f"{spec.name}.log"
             ended = engine.run(job, question.model_dump_json(), limits, log)
-            report = _report(card, ended, log, seconds)
+            report = _report(card, ended, limits, log)
             reports.append(report)
             if show is not None:
                 show(report)
     return reports
 
 
-def _report(card: VariantCard, ended: Ended, log: Path, seconds: float) -> CheckReport:
+def _report(card: VariantCard, ended: Ended, limits: Limits, log: Path) -> CheckReport:
     if ended.answer is not None:
         findings = CheckAnswer.model_validate_json(ended.answer).findings
         return CheckReport(card=card, findings=findings, failure=None, seconds=ended.seconds)
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    last = f": {lines[-1]}" if lines else ""
-    how = f"stopped after {seconds:g} s" if ended.timed_out else f"its process ended with {ended.exit_code}"
-    return CheckReport(card=card, findings=[], failure=how + last, seconds=ended.seconds)
+    return CheckReport(card=card, findings=[], failure=ended.how(limits, log), seconds=ended.seconds)

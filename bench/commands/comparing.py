@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import planning
+from bench import foreign
 from bench.commands import running
 from bench.commands.rows import Row
 from bench.matrix import Matrix, Value
@@ -57,7 +57,7 @@ def compare(
 ) -> tuple[Run, list[Record]]:
     """Run a comparison into a folder of its own."""
     run = Run.named(spec.name, root)
-    made = planning.plan(spec, resolver)
+    made = foreign.plan(spec, resolver).plan
     return run, running.watched(run, made, spec, [entry.reference for entry in outside])
 
 

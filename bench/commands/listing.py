@@ -1,37 +1,40 @@
 """Variants, tasks and the cells of a plan, as rows."""
 
+from collections.abc import Sequence
+
 import torch
 
+from bench import foreign
 from bench.commands.rows import Row
-from bench.planning import Resolver, specs, unsupported, variant_card
+from bench.foreign import Known, Planned
+from bench.planning import Resolver, specs
 from lra_tasks import TASKS
 from results.cell import TrainingCell
-from results.run import Plan
 from results.spec import Spec
 from variants.backends import BACKENDS
-from variants.interface import Variant
 
 
 def variants() -> list[Row]:
     """Every variant, with what it can do."""
     resolver = Resolver()
-    cards = [variant_card(Spec(name=name), resolver) for name in resolver.names()]
-    return [
-        {
-            "variant": card.label,
-            "family": card.family,
-            "causal": _yes(card.causal),
-            "cross": _yes(card.cross),
-            "key mask": card.key_mask,
-            "order": card.order,
-            "backends": ", ".join(resolver.variant(Spec(name=card.label)).caps.backends),
-            "unavailable here": _unavailable(resolver.variant(Spec(name=card.label))),
-            "options": ", ".join(f"{name}={value!r}" for name, value in card.options.items()),
-            "origin": card.origin,
-            "paper": card.paper,
-        }
-        for card in cards
-    ]
+    return [_variant(found) for found in foreign.known([Spec(name=n) for n in resolver.names()], resolver)]
+
+
+def _variant(found: Known) -> Row:
+    card = found.card
+    return {
+        "variant": card.label,
+        "family": card.family,
+        "causal": _yes(card.causal),
+        "cross": _yes(card.cross),
+        "key mask": card.key_mask,
+        "order": card.order,
+        "backends": ", ".join(found.backends),
+        "unavailable here": _unavailable(found.backends),
+        "options": ", ".join(f"{name}={value!r}" for name, value in card.options.items()),
+        "origin": card.origin,
+        "paper": card.paper,
+    }
 
 
 def tasks() -> list[Row]:
@@ -51,10 +54,10 @@ def tasks() -> list[Row]:
     ]
 
 
-def plan_rows(plan: Plan, resolver: Resolver) -> list[Row]:
+def plan_rows(planned: Planned) -> list[Row]:
     """The cells of a plan, each with its id and with why it cannot be measured, if so."""
     rows: list[Row] = []
-    for cell in plan.cells:
+    for cell in planned.plan.cells:
         facts = cell.model_dump(mode="json", exclude={"sources", "variant", "protocol"})
         rows.append(
             {
@@ -63,16 +66,16 @@ def plan_rows(plan: Plan, resolver: Resolver) -> list[Row]:
                 "variant": " / ".join(str(spec) for spec in specs(cell)),
                 "task": str(cell.task) if isinstance(cell, TrainingCell) else None,
                 "cell": {key: value for key, value in facts.items() if key not in ("task", "against")},
-                "unsupported": unsupported(cell, resolver),
+                "unsupported": planned.unsupported[cell.id],
             }
         )
     return rows
 
 
-def _unavailable(cls: type[Variant]) -> str:
+def _unavailable(backends: Sequence[str]) -> str:
     """The backends that cannot run on any device of this machine, with the reason."""
     here = "cuda" if torch.cuda.is_available() else "cpu"
-    missing = {name: BACKENDS[name].why_unavailable(here) for name in cls.caps.backends if name in BACKENDS}
+    missing = {name: BACKENDS[name].why_unavailable(here) for name in backends if name in BACKENDS}
     return "; ".join(f"{name}: {reason}" for name, reason in missing.items() if reason is not None)
 
 

@@ -8,14 +8,10 @@ from rich.console import Console
 
 from bench.commands import progress
 from bench.engines.local import Limits
-from bench.environment import free_memory
 from bench.matrix import Matrix
-from bench.runner import execute
+from bench.runner import execute, free_share
 from results.record import Record
 from results.run import Plan, Run
-
-# A cell may take this share of the memory that is free when the run starts.
-FREE_SHARE = 0.8
 
 # What a shell calls a command that Ctrl-C has ended.
 INTERRUPTED = 130
@@ -33,7 +29,7 @@ def watched(
     if any(cell.device == "cuda" for cell in plan.cells) and not torch.cuda.is_available():
         raise ValueError(f"{plan.name} has cells with device = 'cuda', and torch sees no CUDA device here")
     limit = matrix.memory_limit_gib
-    memory = int(limit * 2**30) if limit is not None else int(FREE_SHARE * free_memory())
+    memory = int(limit * 2**30) if limit is not None else free_share()
     console = Console(stderr=True)
     try:
         with progress.display(console) as watcher:

@@ -57,6 +57,18 @@ class Ended:
     exit_code: int | None
     seconds: float
 
+    def how(self, limits: Limits, log: Path | None = None) -> str:
+        """How it ended without an answer, in words; with the last line of its log, if that is given."""
+        if self.timed_out:
+            words = f"stopped after {limits.seconds:g} s"
+        elif self.exit_code is not None and self.exit_code < 0:
+            words = f"the process was ended by signal {-self.exit_code}"
+        else:
+            words = f"the process ended by itself with code {self.exit_code}, without an answer"
+        printed = log.read_text(errors="replace").split("\n") if log is not None and log.exists() else []
+        last = next((line.strip() for line in reversed(printed) if line.strip()), None)
+        return words if last is None else f"{words}: {last}"
+
 
 class LocalEngine:
     """Runs jobs one after another, each in a child of its own."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import foreign
 from bench.cli import app, main
 from results.record import STATUSES
 from results.run import Run
@@ -155,6 +157,44 @@ def test_options_of_a_file_are_not_dropped(folder: Path):
     done = attnbench(folder, "plan", "fixed.toml", "--file", "own.py:MyWindow")
     assert done.returncode == 2
     assert "no cell of fixed measures MyWindow" in done.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    "words", [["check"], ["plan", "small.toml"], ["run", "small.toml"], ["compare", "sdpa"]]
+)
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        ("import os; os._exit(0)", "ended by itself with code 0"),
+        ("import ctypes; ctypes.string_at(0)", "signal 11"),
+        ("while True: pass", "stopped after 1 s"),
+        ("raise KeyboardInterrupt('theirs')", "KeyboardInterrupt: theirs"),
+    ],
+)
+def test_a_file_cannot_end_or_hold_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], body: str, end: str
+):
+    monkeypatch.setattr(foreign, "PATIENCE_S", 1.0)
+    (tmp_path / "small.toml").write_text(MATRIX)
+    (tmp_path / "hostile.py").write_text(body)
+    done = attnbench(tmp_path, *words, "--file", "hostile.py:Own")
+    assert done.returncode == 2
+    assert "importing hostile.py:Own failed" in done.stderr
+    assert end in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_only_children_import_a_file(tmp_path: Path):
+    (tmp_path / "small.toml").write_text(MATRIX)
+    (tmp_path / "own.py").write_text(
+        OWN + "import os, pathlib\n(pathlib.Path(__file__).parent / f'{os.getpid()}.pid').touch()\n"
+    )
+    for words in (["plan", "small.toml"], ["run", "small.toml"], ["compare", "sdpa", "-n", "8"], ["check"]):
+        assert attnbench(tmp_path, *words, "--file", "own.py:MyWindow").returncode == 0, words
+        pids = {path.stem for path in tmp_path.glob("*.pid")}
+        assert pids
+        assert str(os.getpid()) not in pids
 
 
 def test_two_files_of_one_name_are_refused(folder: Path):
