@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from bench import planning
 from bench.engines.local import Limits, LocalEngine
 from bench.matrix import Matrix
-from bench.planning import BUILT_IN, Outside, Resolver, specs, unsupported, variant_card
+from bench.planning import specs, unsupported, variant_card
+from bench.resolver import BUILT_IN, Outside, Resolver
 from bench.runner import free_share, preload
 from results.run import Plan, VariantCard
 from results.spec import Spec

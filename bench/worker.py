@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench import comparison, memory, speed, training
 from bench.calls import Make, NotFinite
 from bench.gate import Wrong
-from bench.planning import Outside, Resolver, sources
+from bench.planning import sources
+from bench.resolver import Outside, Resolver
 from results.cell import Cell, ComparisonCell, MemoryCell, SpeedCell
 from results.record import Comparison, Measurement, Memory, Speed, Status, Training
 from results.spec import Spec

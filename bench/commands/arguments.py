@@ -10,7 +10,7 @@ from bench.matrix import Matrix, did_you_mean
 from results.run import Run, runs
 
 if TYPE_CHECKING:
-    from bench.planning import Outside, Resolver
+    from bench.resolver import Outside, Resolver
 
 
 def resolver_of(file: list[str] | None) -> "tuple[list[Outside], Resolver]":
@@ -20,7 +20,7 @@ def resolver_of(file: list[str] | None) -> "tuple[list[Outside], Resolver]":
         ValueError: a text is not of the notation, or two variants would have one name.
     """
     # Reports need no torch, so neither does this module before a variant is asked for.
-    from bench.planning import Outside, Resolver
+    from bench.resolver import Outside, Resolver
 
     outside = [Outside.parse(text) for text in file or ()]
     return outside, Resolver(outside)

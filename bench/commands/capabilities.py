@@ -1,6 +1,7 @@
 """The page variants/README.md: what every variant can do, written from `caps` and from nothing else."""
 
-from bench.planning import Resolver, variant_card
+from bench.planning import variant_card
+from bench.resolver import Resolver
 from results.run import VariantCard
 from results.spec import Spec
 from variants import VARIANTS

@@ -10,7 +10,7 @@ from pydantic import BaseModel, computed_field
 
 from bench import foreign
 from bench.engines.local import Ended, Limits, LocalEngine
-from bench.planning import Resolver
+from bench.resolver import Resolver
 from bench.runner import free_share, preload
 from bench.worker import CheckAnswer, CheckFinding, CheckQuestion
 from bench.worker import check as job

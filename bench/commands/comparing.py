@@ -8,7 +8,7 @@ from bench import foreign
 from bench.commands import running
 from bench.commands.rows import Row
 from bench.matrix import Matrix, Value
-from bench.planning import Outside, Resolver
+from bench.resolver import Outside, Resolver
 from reports import statistics
 from results.cell import ComparisonCell
 from results.record import Comparison, Record

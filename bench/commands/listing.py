@@ -7,7 +7,8 @@ import torch
 from bench import foreign
 from bench.commands.rows import Row
 from bench.foreign import Known, Planned
-from bench.planning import Resolver, specs
+from bench.planning import specs
+from bench.resolver import Resolver
 from lra_tasks import TASKS
 from results.cell import TrainingCell
 from results.spec import Spec

@@ -6,7 +6,7 @@ import torch
 from bench import comparison, memory, speed
 from bench.calls import Make, NotFinite, prepare
 from bench.gate import TOLERANCE, Wrong, check
-from bench.planning import Resolver
+from bench.resolver import Resolver
 from results.cell import ComparisonCell, DType, MemoryCell, SpeedCell
 from results.spec import Spec
 from tests.bench.faulty import CutsGradient, GivesNan, IsWrong, WrongInTraining

@@ -13,7 +13,8 @@ import pytest
 
 from bench.engines.local import Ended, Limits
 from bench.matrix import Matrix
-from bench.planning import Outside, Resolver, plan
+from bench.planning import plan
+from bench.resolver import Outside, Resolver
 from bench.runner import _answer, execute, missing
 from results.cell import Cell
 from results.record import Record

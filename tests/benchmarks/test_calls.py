@@ -4,7 +4,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.calls import prepare
-from bench.planning import Resolver
+from bench.resolver import Resolver
 from results.cell import SpeedCell
 from results.spec import Spec
 from variants import VARIANTS

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bench import planning
+from bench.resolver import Resolver
 from results.cell import SpeedCell
 from variants import VARIANTS
 from variants.backends import BACKENDS, Backed
@@ -139,5 +140,5 @@ def test_a_backend_is_among_the_sources_of_its_cells(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(planning, "digest", lambda files, also: seen.extend(files) or "")
     for backend in ("torch", "flex"):
         variant = f"window(backend={backend!r})"
-        planning.sources(SpeedCell.model_validate({"variant": variant, "length": 8}), planning.Resolver())
+        planning.sources(SpeedCell.model_validate({"variant": variant, "length": 8}), Resolver())
     assert "backends.py" in {path.name for path in seen}
