@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +20,11 @@ from results.cell import Cell
 from results.record import Record
 from results.spec import Scalar
 from results.store import Store
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+# What every file system takes as the name of a folder.
+MOST_LETTERS = 200
 
 
 class _Card(BaseModel):
@@ -33,13 +39,13 @@ class VariantCard(_Card):
     title: str
     paper: str
     order: str = Field(description="claimed order of time")
-    time_exponent: float = Field(description="claimed growth of time with N")
-    memory_exponent: float = Field(description="claimed growth of memory with N")
+    time_exponent: Finite = Field(description="claimed growth of time with N")
+    memory_exponent: Finite = Field(description="claimed growth of memory with N")
     causal: bool
     cross: bool
     key_mask: str
     exact_when: str
-    options: dict[str, Scalar] = Field(description="every option with its value, defaults included")
+    options: dict[str, Scalar | None] = Field(description="every option with its value, defaults included")
     origin: str = Field(description="built in, file, or entry point")
     picture: str | None = Field(description="which pairs it keeps of 16 x 16, where position decides")
 
@@ -85,6 +91,8 @@ class Run:
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise ValueError(f"a run is named by letters, digits, '.', '_' and '-', not {name!r}")
+        if len(name) > MOST_LETTERS:
+            raise ValueError(f"a run's name has at most {MOST_LETTERS} letters, not {len(name)}: {name!r}")
         if name in ("reference", "__pycache__"):
             raise ValueError(f"{name!r} is kept for other things; give the run another name")
         return cls(root / name)
@@ -123,7 +131,7 @@ class Run:
             return None
         try:
             return Plan.model_validate_json(plans[-1].read_text())
-        except ValidationError:
+        except (ValidationError, UnicodeDecodeError):
             raise ValueError(
                 f"{plans[-1]} cannot be read as a plan; delete it and run the matrix again, "
                 "which measures nothing twice"
@@ -157,6 +165,12 @@ class Run:
 
 
 def runs(root: Path) -> list[Run]:
-    """Every run under `root`, by name."""
+    """Every run under `root`, by name.
+
+    Raises:
+        ValueError: `root` is no folder.
+    """
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"{root} is not a folder; runs are kept in a folder")
     folders = sorted(path for path in root.glob("*") if path.is_dir())
     return [Run(path) for path in folders if any(path.glob("plan-*.json")) or any(path.glob("*.jsonl"))]

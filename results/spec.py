@@ -4,7 +4,8 @@ One notation in matrix files, on the command line, in records, tables and legend
 """
 
 import ast
-from typing import Any
+import math
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
@@ -28,7 +29,7 @@ class Spec(BaseModel):
         """
         try:
             tree = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
             raise ValueError(f"cannot read {text!r}: {_FORM}") from None
         if isinstance(tree, ast.Name):
             return cls(name=tree.id)
@@ -70,10 +71,18 @@ def _option(word: ast.keyword, text: str) -> tuple[str, Scalar]:
         raise ValueError(f"cannot read {text!r}: {_FORM}")
     try:
         value: object = ast.literal_eval(word.value)
-    except ValueError:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         value = None
-    if not isinstance(value, bool | int | float | str):
+    if not _can_be_written(value):
         raise ValueError(
-            f"cannot read {text!r}: the value of {word.arg} must be a number, a quoted string, True or False"
+            f"cannot read {text!r}: the value of {word.arg} must be a finite number, a quoted string, True or"
+            " False"
         )
     return word.arg, value
+
+
+def _can_be_written(value: object) -> TypeGuard[Scalar]:
+    """Whether a value reads back from the notation and from JSON as what it is."""
+    if isinstance(value, str):
+        return all(not 0xD800 <= ord(letter) <= 0xDFFF for letter in value)  # half a pair is no UTF-8
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))

@@ -39,9 +39,12 @@ class Writer:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         line = memoryview(record.model_dump_json().encode() + b"\n")
-        while line:
-            line = line[os.write(self._descriptor, line) :]
-        os.fsync(self._descriptor)
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+            os.fsync(self._descriptor)
+        except OSError as error:  # a descriptor's error names no file
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.matrix import Matrix, shipped
-from results.run import runs
+from results.run import Run, runs
 
 Row = Mapping[str, object]
 
@@ -47,21 +47,25 @@ def metrics() -> list[Row]:
 
 
 def past_runs(results: Path) -> list[Row]:
-    """The runs in a folder, with their counts."""
-    rows: list[Row] = []
-    for run in runs(results):
+    """The runs in a folder, with their counts; of one that cannot be read, why."""
+    return [_past_run(run) for run in runs(results)]
+
+
+def _past_run(run: Run) -> Row:
+    try:
         counts = run.counts()
-        failed = sum(count for status, count in counts.items() if status not in ("ok", "unsupported", "left"))
-        rows.append(
-            {
-                "run": run.name,
-                "ok": counts.get("ok", 0),
-                "unsupported": counts.get("unsupported", 0),
-                "failed": failed,
-                "left": counts.get("left", 0),
-            }
-        )
-    return rows
+    except (ValueError, OSError) as error:
+        empty = dict.fromkeys(("ok", "unsupported", "failed", "left"))
+        return {"run": run.name, **empty, "damaged": str(error)}
+    failed = sum(count for status, count in counts.items() if status not in ("ok", "unsupported", "left"))
+    return {
+        "run": run.name,
+        "ok": counts.get("ok", 0),
+        "unsupported": counts.get("unsupported", 0),
+        "failed": failed,
+        "left": counts.get("left", 0),
+        "damaged": None,
+    }
 
 
 def columns(rows: Sequence[Row]) -> list[str]:

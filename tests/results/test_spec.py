@@ -23,10 +23,17 @@ def test_negative_numbers_are_values():
     "text",
     [
         "", "window(64)", "window[3]", "3", "a b", "a.b(x=1)", "a(x=[1])", "a(x=y)", "a(**b)", "a(",
-        "a(x=1)(y=2)", "a(x=None)", "a(x=1+1j)", "a\0b", "a(x=1, x=2)",
+        "a(x=1)(y=2)", "a(x=None)", "a(x={[]: 1})", "a(x=1e999)", "a(x='\\ud800')",
+        "a(x=1+1j)", "a\0b", "a(x=1, x=2)",
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_with_its_text(text: str):
     with pytest.raises(ValueError, match="cannot read") as error:
         Spec.parse(text)
     assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["(" * 1000, "-" * 100_000 + "1", "a(x=" + "-" * 100_000 + "1)"])
+def test_what_is_nested_too_deep_is_refused(text: str):
+    with pytest.raises(ValueError, match="cannot read"):
+        Spec.parse(text)

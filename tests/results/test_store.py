@@ -102,7 +102,28 @@ def test_merging_is_copying(tmp_path: Path):
     assert [run.name for run in runs(tmp_path)] == ["merged"]
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b", "reference"])
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b", "reference", "a" * 201])
 def test_names_that_are_no_folder_are_refused(name: str, tmp_path: Path):
     with pytest.raises(ValueError, match="name"):
         Run.named(name, tmp_path)
+
+
+def test_a_full_disk_is_named_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(descriptor: int, line: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with Store(tmp_path).writer() as writer, pytest.raises(OSError, match=r"No space left .*\.jsonl"):
+        writer.append(record())
+
+
+def test_a_plan_that_is_no_text_is_named(tmp_path: Path):
+    (tmp_path / "plan-0.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"plan-0\.json cannot be read as a plan; delete it"):
+        Run(tmp_path).plan()
+
+
+def test_a_file_is_no_folder_of_runs(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is not a folder"):
+        runs(tmp_path / "file")
