@@ -119,10 +119,9 @@ def _resolver(outside: Sequence[str]) -> Resolver:
 
 def _answered(make: Callable[[], _Answer]) -> str:
     try:
-        answer = make()
+        return make().model_dump_json()
     except ValueError as error:
-        answer = _Answer(refusal=str(error))
-    return answer.model_dump_json()
+        return _Answer(refusal=str(error)).model_dump_json()
 
 
 def _ask(

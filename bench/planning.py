@@ -4,8 +4,10 @@ What is wrong with a matrix is found here, before anything runs.
 """
 
 import inspect
-from collections.abc import Mapping
+import math
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from bench.calls import no_core
 from bench.matrix import Matrix
@@ -81,26 +83,42 @@ def _file(module: str) -> Path:
 
 
 def variant_card(spec: Spec, resolver: Resolver) -> VariantCard:
-    """What the reports must know of this variant."""
-    cls, caps = resolver.variant(spec), resolver.variant(spec).caps
-    declared = {name: option.default for name, option in variants.options(cls).items()}
-    options: Mapping[str, Scalar] = {**declared, **spec.options}
-    return VariantCard(
-        label=str(spec),
-        family=caps.family,
-        title=caps.title,
-        paper=caps.paper,
-        order=caps.order,
-        time_exponent=caps.time_exponent,
-        memory_exponent=caps.memory_exponent,
-        causal=caps.causal,
-        cross=caps.cross,
-        key_mask=caps.key_mask,
-        exact_when=caps.exact_when,
-        options=dict(options),
-        origin=resolver.origin(spec),
-        picture=_picture(spec, resolver),
-    )
+    """What the reports must know of this variant.
+
+    Raises:
+        ValueError: there is no such variant, it does not take its options, or its caps are no caps.
+    """
+    cls = resolver.variant(spec)
+    variants.check_options(cls, spec.options)
+    caps = cls.caps
+    declared = {name: _shown(option.default) for name, option in variants.options(cls).items()}
+    try:
+        return VariantCard(
+            label=str(spec),
+            family=caps.family,
+            title=caps.title,
+            paper=caps.paper,
+            order=caps.order,
+            time_exponent=caps.time_exponent,
+            memory_exponent=caps.memory_exponent,
+            causal=caps.causal,
+            cross=caps.cross,
+            key_mask=caps.key_mask,
+            exact_when=caps.exact_when,
+            options={**declared, **spec.options},
+            origin=resolver.origin(spec),
+            picture=_picture(spec, resolver),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+        raise ValueError(f"{cls.__name__}: caps.{first['loc'][0]}: {message}") from None
+
+
+def _shown(default: object) -> Scalar | None:
+    """A default as it is, or in words where it is none of the values that options are given as."""
+    finite = not isinstance(default, float) or math.isfinite(default)
+    return default if isinstance(default, Scalar | None) and finite else repr(default)
 
 
 def _picture(spec: Spec, resolver: Resolver) -> str | None:

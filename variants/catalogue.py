@@ -89,7 +89,10 @@ def check_options(cls: type[Variant], given: Mapping[str, object]) -> None:
         ValueError: an option is unknown, of another type than its annotation, or missing.
     """
     known = options(cls)
-    hints = get_type_hints(cls.__init__)
+    try:
+        hints = get_type_hints(cls.__init__)
+    except Exception as error:
+        raise ValueError(f"the types of the options of {cls.__name__} cannot be read: {error!r}") from error
     for name, value in given.items():
         if name not in known:
             raise ValueError(f'{cls.__name__} has no option "{name}"{_nearest(name, known)}')

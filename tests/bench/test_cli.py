@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -36,6 +37,28 @@ from variants.truncated.window import Window
 class MyWindow(Window):
     """A window of somebody's own."""
 '''
+
+
+ODD = """
+from dataclasses import replace
+from variants.full.sdpa import Sdpa
+
+class Needs(Sdpa):
+    def __init__(self, dims, *, causal=False, size: int): ...
+
+class Blank(Sdpa):
+    caps = replace(Sdpa.caps, title=None)
+
+class Steep(Sdpa):
+    caps = replace(Sdpa.caps, time_exponent=float("nan"))
+
+class Vague(Sdpa):
+    def __init__(self, dims, *, causal=False, x: "Nowhere" = 1): ...
+
+class Rich(Sdpa):
+    def __init__(self, dims, *, causal=False, rate: float | None = None, sizes: tuple = (1, 2)):
+        super().__init__(dims, causal=causal)
+"""
 
 
 @dataclass
@@ -75,6 +98,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "own.py").write_text(OWN)
     (path / "damaged" / "torn").mkdir(parents=True)
     (path / "damaged" / "torn" / "plan-0.json").touch()
+    (path / "odd.py").write_text(ODD)
     (path / "exits.py").write_text("import sys; sys.exit(0)")
     (path / "bare.py").write_text("from variants.interface import Attention\nclass Bare(Attention): pass\n")
     done = attnbench(path, "run", "small.toml")
@@ -111,6 +135,21 @@ def test_status_counts_by_status(folder: Path):
     assert "small" in attnbench(folder, "status").stdout
 
 
+def test_one_damaged_run_does_not_hide_the_others(folder: Path, tmp_path: Path):
+    shutil.copytree(folder / "results" / "small", tmp_path / "results" / "small")
+    shutil.copytree(folder / "damaged" / "torn", tmp_path / "results" / "torn")
+    (tmp_path / "results" / "locked" / "records.jsonl").mkdir(parents=True)
+    for words in (["list", "runs"], ["status"]):
+        rows = document(tmp_path, *words)
+        assert isinstance(rows, list)
+        assert [(row["run"], row["ok"], bool(row["damaged"])) for row in rows] == [
+            ("locked", None, True),
+            ("small", 6, False),
+            ("torn", None, True),
+        ]
+        assert "plan-0.json cannot be read" in attnbench(tmp_path, *words).stdout
+
+
 def test_running_again_measures_nothing(folder: Path):
     before = sorted((folder / "results" / "small").glob("*.jsonl"))
     done = attnbench(folder, "run", "small.toml")
@@ -134,6 +173,13 @@ def test_check_prints_the_card_and_the_laws(folder: Path):
     reports = document(folder, "check", "--file", "own.py:MyWindow")
     assert isinstance(reports, list)
     assert {finding["status"] for finding in reports[0]["findings"]} <= {"held", "skipped"}
+
+
+def test_any_default_can_stand_on_a_card(folder: Path):
+    done = attnbench(folder, "check", "--file", "odd.py:Rich(rate=0.5)")
+    assert done.returncode == 0, done.stderr
+    assert "rate=0.5, sizes='(1, 2)'" in done.stdout
+    assert "rate=None, sizes='(1, 2)'" in attnbench(folder, "check", "--file", "odd.py:Rich").stdout
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="flex can be checked here")
@@ -260,6 +306,16 @@ def test_env_says_what_a_record_would_carry(folder: Path):
         (["check", "--file", "exits.py:A"], "SystemExit"),
         (["check", "--file", "bare.py:Bare"], "declares no caps"),
         (["run", "small.toml", "--results", "own.py"], "own.py"),
+        (["list", "runs", "--results", "own.py"], "own.py is not a folder"),
+        (["run", "small.toml", "--run", "a" * 300], "at most 200 letters, not 300"),
+        (["check", "window(left={[]:1})"], "the value of left must be a finite number"),
+        (["check", "--file", "own.py:MyWindow(lft=1)"], 'no option "lft"; did you mean left'),
+        (["check", "--file", "own.py:MyWindow(left='a')"], "left must be int, not 'a'"),
+        (["plan", "small.toml", "--file", "odd.py:Needs"], 'Needs needs the option "size"'),
+        (["check", "--file", "odd.py:Needs"], 'Needs needs the option "size"'),
+        (["check", "--file", "odd.py:Blank"], "Blank: caps.title: input should be a valid string, not None"),
+        (["check", "--file", "odd.py:Steep"], "Steep: caps.time_exponent: input should be a finite number"),
+        (["check", "--file", "odd.py:Vague(x=1)"], "the types of the options of Vague cannot be read"),
         (["status", "torn", "--results", "damaged"], "delete it and run the matrix again"),
         (["check", "--file", "small.toml:A"], "path.py:Class"),
         (["compare", "sdpa"], "compare takes two variants, not 1"),
