@@ -20,6 +20,7 @@ from bench.calls import DTYPES, Make, NotFinite
 from bench.environment import synchronise
 from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Design, Network
+from bench.training_gate import check, variants
 from lra_tasks.interface import IGNORE, Batch, Examples, Task
 from results.cell import TrainingCell
 from results.record import Evaluation, Training
@@ -48,19 +49,19 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
 
     Raises:
         Unsupported: the variant does not have what the cell asks.
-        NotFinite: the loss stopped being a finite number.
+        NotFinite, Wrong: the variant does not pass the gate, or the loss stopped being a finite number.
         FileNotFoundError: the task's data set is not there.
         ValueError: the batch is larger than the training split.
     """
     network = build(cell, make, task).to(device=cell.device, dtype=DTYPES[cell.dtype])
-    train, validation = task.examples("train"), task.examples("validation")
+    train, validation, test = (task.examples(split) for split in ("train", "validation", "test"))
     if cell.batch > len(train):
         raise ValueError(f"a batch of {cell.batch} cannot be drawn from {len(train)} training examples")
+    gate = check(network, cell, train)
     # Dropout is the one thing that draws from torch's global generator; this process is this cell's own.
     torch.manual_seed(cell.seed)
     best, best_step = fit(network, cell, train, validation, trace := Trace())
     peak = step_peak(network, cell, train)
-    test = task.examples("test")
     last = evaluate(network, test, cell)
     network.load_state_dict(best)
     score = evaluate(network, test, cell)
@@ -79,9 +80,10 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         peak_bytes=peak,
         rss_peak_bytes=rss_peak_bytes(),
         parameters=learned(network),
-        variant_parameters=sum(learned(one) for one in network.modules() if isinstance(one, Variant)),
+        variant_parameters=sum(learned(one) for one in variants(network)),
         floor=max(task.floors(test).values()),
         facts=dict(task.facts()),
+        gate=gate,
     )
 
 

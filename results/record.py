@@ -20,7 +20,7 @@ STATUSES: dict[Status, str] = {
     "oom": "ran out of memory",
     "timeout": "passed its time limit and was stopped",
     "nan": "gave a number that is not finite",
-    "wrong": "gave another output than its own dense twin; not timed",
+    "wrong": "gave another output than its own dense twin; not measured",
     "error": "failed with an exception or a signal",
     "contaminated": "measured while the machine was disturbed",
 }
@@ -52,7 +52,10 @@ class Environment(_Row):
 
 
 class Gate(_Row):
-    """The correctness check on the very inputs that were timed, against the variant's dense twin."""
+    """The correctness check against the variant's dense twin, on the very inputs that were timed.
+
+    Of a training: on what entered the variant of each layer for real examples, before the first step.
+    """
 
     rows: int = Field(description="query rows that were compared, of each head and sequence")
     relative_error: float = Field(description="norm of the difference over norm of the float64 twin")
@@ -149,6 +152,9 @@ class Training(_Row):
         description="accuracy that needs no understanding, 0 to 1: the highest floor on this test split"
     )
     facts: dict[str, float] = Field(description="what the task's options mean, e.g. its distance")
+    gate: Gate | None = Field(
+        default=None, description="null where there is no dense twin, and in records of before the gate"
+    )
 
 
 Measurement = Annotated[Speed | Memory | Comparison | Training, Field(discriminator="protocol")]

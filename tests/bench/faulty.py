@@ -4,13 +4,15 @@ import ctypes
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from variants.full.sdpa import Sdpa
 from variants.interface import Dims
+from variants.low_rank.linformer import Linformer
 
 
 class _Faulty(Sdpa):
@@ -80,6 +82,62 @@ class WrongInTraining(Sdpa):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         out = super().forward(q, k, v, key_mask=key_mask)
         return out * 2 if torch.is_grad_enabled() else out
+
+
+class WrongInTrainMode(Sdpa):
+    """Right in evaluation mode."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        return out * 2 if self.training else out
+
+
+class AnnouncesTrainMode(WrongInTrainMode):
+    """Says that it computes something else while it learns."""
+
+    known_failures: ClassVar[Mapping[str, str]] = {"train mode": "noise"}
+
+
+class WrongInEvaluation(Sdpa):
+    """Learns what it says, and is tested as something else."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        return out if torch.is_grad_enabled() else out * 2
+
+
+class IgnoresPadding(Sdpa):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        return super().forward(q, k, v)
+
+
+class WrongWhenLong(Sdpa):
+    """Right at the sizes that a contract asks about."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        return out if q.shape[2] < 24 else out * 2
+
+
+class WrongInLaterLayers(Sdpa):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        return out * 2 if self.dims.seed % 1000 else out
+
+
+class MixesTheBatch(Sdpa):
+    """What it gives one example holds a trace of the others."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        return super().forward(q, k, v, key_mask=key_mask) + 0.1 * v.mean((0, 2), keepdim=True)
+
+
+class DoublesParameterGradients(Linformer):
+    """Right in all but what its parameters learn from."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        again = super().forward(q.detach(), k.detach(), v.detach(), key_mask=key_mask)
+        return super().forward(q, k, v, key_mask=key_mask) + (again - again.detach())
 
 
 MORE = torch.get_num_threads() + 1

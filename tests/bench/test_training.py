@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench import training
-from bench.calls import NotFinite
+from bench import training, training_gate
+from bench.calls import Make, NotFinite
+from bench.gate import Wrong
 from bench.model import Design, Network, sinusoid
 from bench.planning import Resolver
 from lra_tasks import catalogue
 from results.cell import Positions, TrainingCell
+from results.record import Training
 from results.spec import Spec
+from tests.bench import faulty
 from tests.bench.faulty import GivesNan
 from variants import VARIANTS
 from variants.contract import unavailable
@@ -30,13 +33,13 @@ def cell(variant: str = "sdpa", **fields: object) -> TrainingCell:
     return TrainingCell.model_validate(values)
 
 
-def run(asked: TrainingCell):
+def run(asked: TrainingCell, make: Make | None = None) -> Training:
     task = catalogue.build(asked.task.name, asked.task.options)
 
-    def make(dims: Dims) -> Variant:
+    def build(dims: Dims) -> Variant:
         return Resolver().build(asked.variant, dims, causal=asked.causal)
 
-    return training.measure(asked, make, task)
+    return training.measure(asked, make or build, task)
 
 
 def network(
@@ -151,10 +154,12 @@ def test_the_tested_weights_are_those_that_validation_chose(monkeypatch: pytest.
     assert result.test_correct > result.last_test_correct
 
 
-def test_a_loss_that_is_not_finite_ends_the_cell():
-    task = catalogue.build("recall", Spec.parse(TASK).options)
+def test_a_loss_that_is_not_finite_ends_the_cell(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(NotFinite, match="the output holds numbers that are not finite"):
+        run(cell(), GivesNan)
+    monkeypatch.setattr(training, "check", lambda *_: None)
     with pytest.raises(NotFinite, match="at step 1 of 12"):
-        training.measure(cell(), GivesNan, task)
+        run(cell(), GivesNan)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
@@ -177,3 +182,85 @@ def test_evaluation_sees_every_example_once():
     assert batched.total == one_by_one.total == 64 * 2
     assert batched.correct == one_by_one.correct
     assert batched.loss == pytest.approx(one_by_one.loss, rel=1e-5)
+
+
+RAGGED = "listops(length=48, test=64, train=128, validation=64)"
+
+
+@pytest.mark.parametrize("task", [TASK, RAGGED])
+@pytest.mark.parametrize("name", [name for name, cls in VARIANTS.items() if unavailable(cls) is None])
+def test_honest_variants_pass_the_gate_before_they_train(name: str, task: str):
+    if task == RAGGED and VARIANTS[name].caps.key_mask == "no":
+        pytest.skip(f"{name} takes no key mask")
+    asked = cell(name, task=task)
+    source = catalogue.build(asked.task.name, asked.task.options)
+    net = training.build(asked, lambda dims: VARIANTS[name](dims), source)
+    gate = training_gate.check(net, asked, source.examples("train"))
+    assert gate is not None
+    assert gate.relative_error < 1e-5
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        faulty.IsWrong,
+        faulty.CutsGradient,
+        faulty.WrongInTraining,
+        faulty.WrongInTrainMode,
+        faulty.WrongInEvaluation,
+        faulty.WrongWhenLong,
+        faulty.WrongInLaterLayers,
+        faulty.MixesTheBatch,
+        faulty.DoublesParameterGradients,
+        faulty.SpoilsInputs,
+    ],
+)
+def test_a_wrong_variant_is_not_trained(broken: type[Variant]):
+    with pytest.raises(Wrong):
+        run(cell(), broken)
+
+
+def test_a_variant_that_ignores_padding_is_not_trained():
+    assert run(cell(), faulty.IgnoresPadding).gate is not None
+    with pytest.raises(Wrong, match="the output differs"):
+        run(cell(task=RAGGED), faulty.IgnoresPadding)
+
+
+def test_what_announces_another_training_mode_is_asked_in_evaluation_mode():
+    assert run(cell(), faulty.AnnouncesTrainMode).gate is not None
+
+
+def test_one_near_tie_is_forgiven(monkeypatch: pytest.MonkeyPatch):
+    look, looks = training_gate._look, list[int]()
+
+    def settles_otherwise_once(*given: object):
+        looks.append(len(looks))
+        if not looks[1:]:
+            raise Wrong("a near tie")
+        return look(*given)
+
+    monkeypatch.setattr(training_gate, "_look", settles_otherwise_once)
+    assert run(cell()).gate is not None
+    assert looks == [0, 1]
+
+
+def test_looks_see_all_lengths_and_other_examples():
+    examples = catalogue.build("listops", Spec.parse(RAGGED).options).examples("train")
+    one, other = (training_gate.spread(examples, 16, look=look) for look in (0, 1))
+    assert one.padded
+    assert int(one.mask[0].sum()) == examples.lengths.min()
+    assert int(one.mask[-1].sum()) == one.tokens.shape[1]
+    assert not {tuple(row) for row in one.tokens.tolist()} & {tuple(row) for row in other.tokens.tolist()}
+
+
+def test_the_gate_leaves_what_is_trained_as_it_was(monkeypatch: pytest.MonkeyPatch):
+    gated = run(cell(dropout=0.3))
+    assert gated.gate is not None
+    monkeypatch.setattr(training, "check", lambda *_: None)
+    assert run(cell(dropout=0.3)).evaluations == gated.evaluations
+
+
+def test_a_record_of_before_the_gate_is_read():
+    written = run(cell()).model_dump()
+    del written["gate"]
+    assert Training.model_validate(written).gate is None
