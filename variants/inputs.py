@@ -1,4 +1,4 @@
-"""What a call is given must fit together: shapes and key masks, by their looks alone."""
+"""What a call is given must fit together: shapes, types, devices and key masks, by their looks alone."""
 
 import torch
 from torch import Tensor
@@ -11,6 +11,18 @@ def check_shape(name: str, x: Tensor, axes: tuple[str, ...], **needed: int) -> N
     for axis, length in zip(axes, x.shape, strict=True):
         if length != needed.get(axis, length):
             raise ValueError(f"{name} has {axis} {length}, but needs {needed[axis]}")
+
+
+def check_alike(**given: Tensor) -> None:
+    """Raise a ValueError unless all are of one floating type and on one device, those of the first."""
+    (lead, first), *rest = given.items()
+    if not first.is_floating_point():
+        raise ValueError(f"{lead} is {first.dtype}, but needs to be of a floating type such as torch.float32")
+    for name, x in rest:
+        if x.dtype != first.dtype:
+            raise ValueError(f"{name} is {x.dtype}, but needs to be {first.dtype}, as {lead} is")
+        if x.device != first.device:
+            raise ValueError(f"{name} is on {x.device}, but needs to be on {first.device}, as {lead} is")
 
 
 def check_mask(name: str, mask: Tensor | None, shape: tuple[int, int], device: torch.device) -> None:

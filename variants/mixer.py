@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from variants.inputs import check_mask, check_shape
+from variants.inputs import check_alike, check_mask, check_shape
 from variants.interface import Attention, Dims, Request, Unsupported, Variant
 
 ROTARY_BASE = 10_000.0
@@ -40,9 +40,11 @@ class Mixer(nn.Module):
         """
         axes, width = ("batch", "length", "width"), self.dims.heads * self.dims.head_dim
         check_shape("x", x, axes, width=width)
+        check_alike(x=x)
         check_mask("mask", mask, (len(x), x.shape[1]), x.device)
         if context is not None:
             check_shape("context", context, axes, batch=len(x), width=width)
+            check_alike(x=x, context=context)
             check_mask("context_mask", context_mask, (len(x), context.shape[1]), context.device)
         elif context_mask is not None:
             raise ValueError("context_mask is given without context; the mask of x is `mask`")

@@ -41,6 +41,27 @@ def test_inputs_that_do_not_fit_together_are_named(kind: type[Attention], what: 
         kind(DIMS)(q, k, v, key_mask=mask)
 
 
+MIXED = {
+    "q is torch.int64, but needs to be of a floating type": (torch.int64, torch.int64, torch.int64, "cpu"),
+    "q is torch.complex64, but needs": (torch.complex64, torch.complex64, torch.complex64, "cpu"),
+    "k is torch.float64, but needs to be torch.float32": (torch.float32, torch.float64, torch.float32, "cpu"),
+    "v is torch.int64, but needs to be torch.float32": (torch.float32, torch.float32, torch.int64, "cpu"),
+    "v is on meta, but needs to be on cpu": (torch.float32, torch.float32, torch.float32, "meta"),
+}
+
+
+@pytest.mark.parametrize("kind", [Linear, Softmax])
+@pytest.mark.parametrize("what", MIXED)
+def test_types_and_devices_that_do_not_fit_together_are_named(kind: type[Attention], what: str) -> None:
+    *types, device = MIXED[what]
+    q, k, v = (
+        torch.zeros(1, 2, 8, 4, dtype=dtype, device=place)
+        for dtype, place in zip(types, ("cpu", "cpu", device), strict=True)
+    )
+    with pytest.raises(ValueError, match=what):
+        kind(DIMS)(q, k, v)
+
+
 def test_more_keys_than_queries_fit() -> None:
     assert Softmax(DIMS)(normal(1, 2, 3, 4), normal(1, 2, 8, 4), normal(1, 2, 8, 4)).shape == (1, 2, 3, 4)
 
@@ -58,6 +79,8 @@ def test_a_layer_names_what_does_not_fit(number: int) -> None:
         layer(torch.zeros(2, 5, 8), mask=torch.ones(1, 5).bool())
     with pytest.raises(ValueError, match=r"mask is torch.int64"):
         layer(torch.zeros(2, 5, 8), mask=torch.ones(2, 5).long())
+    with pytest.raises(ValueError, match=r"x is torch.int64, but needs to be of a floating type"):
+        layer(torch.zeros(2, 5, 8).long())
     with pytest.raises(ValueError, match="context_mask is given without context"):
         layer(torch.zeros(2, 5, 8), context_mask=torch.ones(2, 5).bool())
 
@@ -66,6 +89,8 @@ def test_a_context_must_fit_too() -> None:
     layer = layers()[0]
     with pytest.raises(ValueError, match="context has batch 1, but needs 2"):
         layer(torch.zeros(2, 5, 8), torch.zeros(1, 5, 8))
+    with pytest.raises(ValueError, match=r"context is torch.float64, but needs to be torch.float32, as x is"):
+        layer(torch.zeros(2, 5, 8), torch.zeros(2, 6, 8).double())
     with pytest.raises(ValueError, match=r"context_mask has shape \(2, 5\), but needs \(2, 6\)"):
         layer(torch.zeros(2, 5, 8), torch.zeros(2, 6, 8), context_mask=torch.ones(2, 5).bool())
 
