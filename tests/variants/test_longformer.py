@@ -43,10 +43,12 @@ def test_untied_keeps_the_contract() -> None:
     assert [f for f in run_contract(Untied, laws) if f.status not in ("held", "skipped")] == []
 
 
-def test_untied_without_global_positions_has_nothing_to_learn() -> None:
-    attention = Longformer(Dims(2, 4, 40), global_positions=0, tied=False)
+def test_only_what_is_untied_learns() -> None:
+    attention = Longformer(Dims(2, 4, 40), global_positions=0)
     assert not list(attention.parameters())
     assert not attention.caps.learned
+    with pytest.raises(ValueError, match="tied = False does nothing with global_positions = 0"):
+        Longformer(Dims(2, 4, 40), global_positions=0, tied=False)
     assert untied().caps.learned
     assert not Longformer.caps.learned
 

@@ -118,7 +118,7 @@ def test_buckets_are_as_large_as_chunks_by_default() -> None:
     [
         ({"bucket": 0}, "bucket must be at least 1, not 0"),
         ({"hashes": 0}, "hashes must be at least 1, not 0"),
-        ({"buckets": 3}, "buckets must be even and not negative, not 3"),
+        ({"buckets": 3}, "buckets must be even and at least 0, not 3; 2 and 4 are"),
     ],
 )
 def test_bad_options_are_refused(options, message: str) -> None:

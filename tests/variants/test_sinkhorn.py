@@ -66,7 +66,7 @@ def test_gradients_are_those_of_differences() -> None:
     [
         ({"block": 0}, "block must be at least 1, not 0"),
         ({"rounds": 0}, "rounds must be at least 1, not 0"),
-        ({"temperature": 0.0}, "temperature must be positive, not 0.0"),
+        ({"temperature": 0.0}, "temperature must be at least 0.001 and finite, not 0.0"),
     ],
 )
 def test_bad_options_are_refused(options, message: str) -> None:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from variants.bounds import check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
 from variants.kernels import grids
 from variants.pattern import Pattern
@@ -51,11 +52,10 @@ class Axial(Attention):
 
         Raises:
             Unsupported: causal is asked for.
-            ValueError: columns is below 1, or mode neither of the two.
+            ValueError: columns is out of bounds, or mode neither of the two.
         """
         super().__init__(dims, causal=causal)
-        if columns < 1:
-            raise ValueError(f"columns must be at least 1, not {columns}")
+        check_range(1, columns=columns)
         if mode not in ("axial", "criss_cross"):
             raise ValueError(f'mode must be "axial" or "criss_cross", not "{mode}"')
         self.columns, self.mode = columns, mode

@@ -14,6 +14,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.bounds import check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.tiling import Tiling, tile
 from variants.kernels.windows import window_attention, window_cost, window_pairs
@@ -80,12 +81,11 @@ class BlockLocal(Attention):
         With causal, `forward` counts for nothing.
 
         Raises:
-            ValueError: block is below 1, back or forward below 0.
+            ValueError: an option is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        for name, value, least in (("block", block, 1), ("back", back, 0), ("forward", forward, 0)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        check_range(1, block=block)
+        check_range(0, back=back, forward=forward)
         self.blocks = NearBlocks(block, back, 0 if causal else forward, causal)
 
     @property
@@ -103,11 +103,12 @@ class BlockLocal(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Attend in chunks of whole blocks."""
         self.refuse_unless_served(q, k, key_mask)
-        return window_attention(q, k, v, pattern=self.blocks, tiling=self._tiling(), key_mask=key_mask)
+        tiling = self._tiling(q.shape[2])
+        return window_attention(q, k, v, pattern=self.blocks, tiling=tiling, key_mask=key_mask)
 
     def cost(self, request: Request) -> Cost:
         """Linear in N; no waste where chunks are blocks."""
-        tiling = self._tiling()
+        tiling = self._tiling(request.queries)
         fused = window_cost(request, tiling)
         size, lines = self.blocks.block, request.batch * request.heads
         reach = self.blocks.back * size + size - 1
@@ -117,7 +118,7 @@ class BlockLocal(Attention):
             pairs_useful=lines * self.blocks.pairs(request.queries, request.keys),
             pairs_executed=window_pairs(request, tiling),
             bytes_saved=fused.bytes_result,
-            state=2 * request.heads * request.head_dim * reach if self.causal else None,
+            state=2 * request.heads * request.head_dim * min(reach, request.keys) if self.causal else None,
             reach=reach,
             look_ahead=0 if self.causal else self.blocks.forward * size + size - 1,
         )
@@ -127,6 +128,7 @@ class BlockLocal(Attention):
         """One block for the longest sequence."""
         return cls(dims, causal=causal, block=dims.max_len)
 
-    def _tiling(self) -> Tiling:
+    def _tiling(self, n: int) -> Tiling:
         size = self.blocks.block
-        return tile(before=self.blocks.back * size, after=self.blocks.forward * size, multiple=size)
+        before, after = (min(side * size, n) for side in (self.blocks.back, self.blocks.forward))
+        return tile(before=before, after=after, multiple=min(size, n))

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.bounds import check_idle, check_range
 from variants.full.sdpa import Sdpa
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.blocks import block_attention, block_cost
@@ -60,18 +61,17 @@ class BlockSparse(Attention):
         stride: int = 2,
         global_blocks: int = 0,
     ) -> None:
-        """Blocks of `block` positions; `stride` is in blocks, and means nothing to the butterfly.
+        """Blocks of `block` positions; `stride` is in blocks, and for all layouts but the butterfly.
 
         Raises:
-            ValueError: there is no such layout, or a number is out of bounds.
+            ValueError: there is no such layout, a number is out of bounds, or a butterfly has a stride.
         """
         super().__init__(dims, causal=causal)
-        options = (("block", block, 1), ("stride", stride, 1), ("global_blocks", global_blocks, 0))
-        for name, value, least in options:
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        check_range(1, block=block, stride=stride)
+        check_range(0, global_blocks=global_blocks)
         if layout not in get_args(Name):
             raise ValueError(f'layout must be one of {", ".join(get_args(Name))}, not "{layout}"')
+        check_idle(layout == "butterfly", BlockSparse, 'with layout = "butterfly"', stride=stride)
         self.layout = Layout(layout, block, stride, global_blocks, causal)
         self.dense = Sdpa(dims, causal=causal)
         self.made: dict[Hashable, Lists] = {}
@@ -107,7 +107,7 @@ class BlockSparse(Attention):
         lists = self.lists(-(-request.queries // self.layout.block), None, torch.device("cpu"))
         cost = self.dense.cost(request) if lists.complete else block_cost(request, lists)
         useful = request.batch * request.heads // len(lists.keys) * lists.pairs(request.queries)
-        carried = request.keys if self.bound is None else self.bound
+        carried = request.keys if self.bound is None else min(self.bound, request.keys)
         state = 2 * request.heads * request.head_dim * carried if self.causal else None
         ahead = 0 if self.causal else self.bound
         return replace(cost, pairs_useful=useful, state=state, reach=self.bound, look_ahead=ahead)

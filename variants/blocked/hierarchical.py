@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from variants.bounds import LONGEST, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.hierarchy import hierarchical_attention, hierarchical_cost, level_pairs
 
@@ -47,11 +48,10 @@ class Hierarchical(Attention):
 
         Raises:
             Unsupported: causal is asked for.
-            ValueError: block is odd, or below 2.
+            ValueError: block is odd, or out of bounds.
         """
         super().__init__(dims, causal=causal)
-        if block < 2 or block % 2:
-            raise ValueError(f"block must be even and at least 2, not {block}")
+        check_range(2, LONGEST, 2, block=block)
         self.block = block
 
     def forward(
@@ -64,7 +64,7 @@ class Hierarchical(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Level by level, with one division at the end."""
         self.refuse_unless_served(q, k, key_mask)
-        return hierarchical_attention(q, k, v, block=self.block, key_mask=key_mask)
+        return hierarchical_attention(q, k, v, block=self._block(q.shape[2]), key_mask=key_mask)
 
     def twin(
         self,
@@ -93,8 +93,9 @@ class Hierarchical(Attention):
 
     def cost(self, request: Request) -> Cost:
         """Linear in N; a pair of tokens counts once on any level."""
-        fused = hierarchical_cost(request, self.block)
-        pairs = request.batch * request.heads * level_pairs(request.queries, self.block)
+        block = self._block(request.queries)
+        fused = hierarchical_cost(request, block)
+        pairs = request.batch * request.heads * level_pairs(request.queries, block)
         return Cost(
             flops_forward=fused.flops_forward,
             flops_backward=fused.flops_backward,
@@ -107,6 +108,10 @@ class Hierarchical(Attention):
     def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
         """Two blocks for the longest sequence."""
         return cls(dims, causal=causal, block=dims.max_len + dims.max_len % 2)
+
+    def _block(self, n: int) -> int:
+        """The block, or what is the same: all of n."""
+        return min(self.block, n + n % 2)
 
 
 def _mean(x: Float[Tensor, "B H N D"], there: Bool[Tensor, "B N"], size: int) -> Float[Tensor, "B H n D"]:

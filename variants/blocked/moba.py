@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from variants.bounds import check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.gather import largest
 from variants.kernels.routed import Sizes, routed_attention, routed_cost
@@ -51,11 +52,10 @@ class MoBA(Attention):
         """Cut into blocks of `block` positions; a query sees `topk` of them, its own among them.
 
         Raises:
-            ValueError: block or topk is below 1.
+            ValueError: block or topk is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        if min(block, topk) < 1:
-            raise ValueError(f"block and topk must be at least 1, not {block} and {topk}")
+        check_range(1, block=block, topk=topk)
         self.block, self.topk = block, topk
 
     def forward(

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.bounds import check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.rectangles import rectangle_attention, rectangle_cost, rectangle_pairs
 from variants.pattern import Pattern
@@ -96,12 +97,10 @@ class ShiftedWindow(Attention):
 
         Raises:
             Unsupported: causal is asked for.
-            ValueError: columns or window is below 1, or shift not from 0 to below window.
+            ValueError: columns or window is out of bounds, or shift not from 0 to below window.
         """
         super().__init__(dims, causal=causal)
-        for name, value in (("columns", columns), ("window", window)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+        check_range(1, columns=columns, window=window)
         if not 0 <= shift < window:
             raise ValueError(f"shift must be from 0 to below window = {window}, not {shift}")
         self.same = SameWindow(columns, window, shift)

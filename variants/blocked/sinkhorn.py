@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from variants.bounds import MOST_ROUNDS, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
 from variants.kernels.fused import fused_cost
 from variants.kernels.sorting import SMALLEST, sorted_attention
@@ -54,14 +55,13 @@ class Sinkhorn(Attention):
 
         Raises:
             Unsupported: causal is asked for.
-            ValueError: block or rounds is below 1, or temperature not positive.
+            ValueError: block or rounds is out of bounds, temperature below 0.001 or not finite.
         """
         super().__init__(dims, causal=causal)
-        for name, value in (("block", block), ("rounds", rounds)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        if not temperature > 0.0:
-            raise ValueError(f"temperature must be positive, not {temperature}")
+        check_range(1, block=block)
+        check_range(1, MOST_ROUNDS, rounds=rounds)
+        if not 0.001 <= temperature < float("inf"):
+            raise ValueError(f"temperature must be at least 0.001 and finite, not {temperature}")
         self.block, self.rounds, self.temperature = block, rounds, temperature
 
     def forward(
@@ -89,8 +89,9 @@ class Sinkhorn(Attention):
         """Every key, for the queries of blocks that have one."""
         del q
         there = torch.ones(1, k.shape[2], dtype=torch.bool, device=k.device) if key_mask is None else key_mask
-        some = F.pad(there, (0, -k.shape[2] % self.block)).unflatten(1, (-1, self.block)).any(-1)
-        return (some[:, rows // self.block, None] & there[:, None])[:, None]
+        block = min(self.block, k.shape[2])
+        some = F.pad(there, (0, -k.shape[2] % block)).unflatten(1, (-1, block)).any(-1)
+        return (some[:, rows // block, None] & there[:, None])[:, None]
 
     def twin(
         self,
@@ -102,14 +103,14 @@ class Sinkhorn(Attention):
         key_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B H R D"]:
         """Alternate sums of columns and rows to 1, mix slot by slot, attend row by row."""
-        tail, scale, own = -q.shape[2] % self.block, q.shape[3] ** -0.5, rows // self.block
+        block = min(self.block, q.shape[2])
+        tail, scale, own = -q.shape[2] % block, q.shape[3] ** -0.5, rows // block
         there = torch.ones_like(k[:, 0, :, 0]) if key_mask is None else key_mask.to(k.dtype)
-        m = F.pad(there, (0, tail)).unflatten(1, (-1, self.block))
-        qs, ks, vs = (F.pad(x, (0, 0, 0, tail)).unflatten(2, (-1, self.block)) for x in (q, k, v))
-        means = [
-            torch.einsum("bwt,bhwtd->bhwd", m, x) / m.sum(2).clamp(min=1)[:, None, :, None] for x in (qs, ks)
-        ]
-        some = (m.sum(2) > 0).to(k.dtype)[:, None]
+        m = F.pad(there, (0, tail)).unflatten(1, (-1, block))
+        qs, ks, vs = (F.pad(x, (0, 0, 0, tail)).unflatten(2, (-1, block)) for x in (q, k, v))
+        count = m.sum(2)[:, None]
+        means = [torch.einsum("bwt,bhwtd->bhwd", m, x) / count.clamp(min=1)[..., None] for x in (qs, ks)]
+        some = (count > 0).to(k.dtype)
         mix = (means[0] @ means[1].transpose(-1, -2) * scale / self.temperature).exp()
         mix = mix * some[..., None] * some[..., None, :]
         for axis in (2, 3) * self.rounds:
@@ -129,8 +130,7 @@ class Sinkhorn(Attention):
         length, square = count * block, lines * count * count
         masked, ragged = request.key_mask, length != request.queries
         share = 2 * square * block if masked or ragged else 0
-        products = 2 * square * width + 4 * square * block * width
-        pairs = 2 * lines * length * block
+        pairs, products = 2 * lines * length * block, 2 * square * width + 4 * square * block * width
         fused = fused_cost(pairs=pairs, rows=lines * length, width=width, itemsize=size)
         kept = 4 * lines * length * width * size + square * max(size, 4) * (2 * self.rounds + 1)
         kept += lines * count * (2 * width + 2 * self.rounds) * max(size, 4)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from variants.bounds import LARGEST, check_range
 from variants.interface import Caps, Cost, Dims, Request
 from variants.mixer import SequenceMixer, linear
 from variants.truncated.window import Near
@@ -43,11 +44,10 @@ class Conv(SequenceMixer):
         A filter sees `kernel` positions: half of them on either side, or with causal all up to one's own.
 
         Raises:
-            ValueError: kernel is below 1 or even.
+            ValueError: kernel is even or out of bounds.
         """
         super().__init__(dims, causal=causal)
-        if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd and at least 1, not {kernel}")
+        check_range(1, LARGEST, 2, kernel=kernel)
         width, generator = dims.heads * dims.head_dim, dims.generator()
         self.kernel = kernel
         self.right = 0 if causal else kernel // 2

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from variants.interface import Caps, Cost, Dims, Request
+from variants.interface import Caps, Cost, Dims, Request, Unsupported
 from variants.kernels.recurrent import cell_cost, draw_cell, draw_spans, run_cells
 from variants.mixer import SequenceMixer
 
@@ -44,12 +44,12 @@ class Lstm(SequenceMixer):
         """Draw the cells.
 
         Raises:
-            ValueError: two directions cannot share an odd width.
+            Unsupported: two directions cannot share an odd width.
         """
         super().__init__(dims, causal=causal)
         width, directions, generator = dims.heads * dims.head_dim, 1 if causal else 2, dims.generator()
         if width % directions:
-            raise ValueError(f"two directions need an even width, not {width}")
+            raise Unsupported([f"two directions need an even width, not {width}"])
         self.units = width // directions
         self.cells = nn.ModuleList([draw_cell(width, self.units, 4, generator) for _ in range(directions)])
         with torch.no_grad():

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.bounds import LARGEST, check_range
 from variants.interface import Caps, Cost, Dims, Request
 from variants.kernels.frames import Maps, network_flops, network_of_frames
 from variants.mixer import SequenceMixer, linear
@@ -33,6 +34,7 @@ class MlpWindow(SequenceMixer):
         causal=True,
         cross=False,
         key_mask="exact",
+        needs_max_len=True,
         learned=True,
         row_stochastic=False,
         linear_in_v=False,
@@ -49,13 +51,14 @@ class MlpWindow(SequenceMixer):
         """See `left` frames back and `right` forward; with causal, `right` counts for nothing.
 
         Raises:
-            ValueError: left or right is negative, or hidden below 1.
+            ValueError: an option is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        for name, value, least in (("left", left, 0), ("right", right, 0), ("hidden", hidden, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
-        self.near = Near(left, 0 if causal else right)
+        check_range(0, left=left, right=right)
+        check_range(1, LARGEST, hidden=hidden)
+        # A frame further away is a zero, and needs no weights.
+        furthest = dims.max_len - 1
+        self.near = Near(min(left, furthest), 0 if causal else min(right, furthest))
         width, generator = dims.heads * dims.head_dim, dims.generator()
         self.hidden = hidden
         self.inner = linear((self.near.left + self.near.right + 1) * width, hidden, generator)

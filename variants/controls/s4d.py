@@ -18,6 +18,7 @@ from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from variants.bounds import LARGEST, check_range
 from variants.interface import Caps, Cost, Dims, Request
 from variants.kernels.convolution import exponential_sums, long_convolution, split
 from variants.kernels.precise import Precise
@@ -55,11 +56,10 @@ class S4D(Precise, SequenceMixer):
             state: real numbers in the state of a channel: half as many complex pairs.
 
         Raises:
-            ValueError: state is odd or below 2.
+            ValueError: state is odd or out of bounds.
         """
         super().__init__(dims, causal=causal)
-        if state < 2 or state % 2:
-            raise ValueError(f"state must be even and at least 2, not {state}")
+        check_range(2, LARGEST, 2, state=state)
         width, generator = dims.heads * dims.head_dim, dims.generator()
         self.pairs, self.ways = state // 2, 1 if causal else 2
         span = math.log(_FASTEST / _SLOWEST)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
+from variants.interface import Attention, Caps, Cost, Dims, Request, Unsupported, masked_softmax
 from variants.kernels.fused import FOLD, fold_key_mask, fused_cost
 from variants.pattern import Full, Pattern
 
@@ -57,11 +57,12 @@ class Differential(Attention):
             norm: whether the output of each head is normalised.
 
         Raises:
-            ValueError: head_dim is odd, or lambda_init not from 0 to below 1.
+            Unsupported: head_dim is odd.
+            ValueError: lambda_init is not from 0 to below 1.
         """
         super().__init__(dims, causal=causal)
         if dims.head_dim % 2:
-            raise ValueError(f"head_dim must be even, not {dims.head_dim}")
+            raise Unsupported([f"Differential needs an even head_dim, not {dims.head_dim}"])
         if not 0.0 <= lambda_init < 1.0:
             raise ValueError(f"lambda_init must be from 0 to below 1, not {lambda_init}")
         self.lambda_init = lambda_init
@@ -84,8 +85,7 @@ class Differential(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Both maps in fused calls on k and v as they are: the other half of q is 0."""
         self.refuse_unless_served(q, k, key_mask)
-        n, width = q.shape[2], q.shape[3]
-        half, seen = width // 2, None
+        n, half, seen = q.shape[2], q.shape[3] // 2, None
         both = torch.cat((F.pad(q[..., :half], (0, half)), F.pad(q[..., half:], (half, 0))), 2)
         if self.causal:
             both, k, v = fold_key_mask(both, k, v, key_mask)
@@ -100,7 +100,7 @@ class Differential(Attention):
         )
         # From here on in float32 for half types: what is left of the two maps is smaller than either.
         precise = torch.promote_types(v.dtype, torch.float32)
-        first, second = (x[..., :width].to(precise) for x in maps)
+        first, second = (x[..., : 2 * half].to(precise) for x in maps)
         a1, b1, a2, b2 = (x.to(precise) for x in (self.a1, self.b1, self.a2, self.b2))
         out = first - ((a1 * b1).sum().exp() - (a2 * b2).sum().exp() + self.lambda_init) * second
         gain = 1.0 - self.lambda_init

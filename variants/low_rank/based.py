@@ -9,12 +9,14 @@ already projected; the paper's architecture alternates such layers with sliding 
 """
 
 from collections.abc import Mapping
+from math import isqrt
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from variants.bounds import LARGEST, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.feature_maps import Features
 from variants.kernels.linear import kernelized_attention, kernelized_cost, with_maps
@@ -46,11 +48,11 @@ class Based(Attention):
         """Draw the maps, normal with variance 1 / D.
 
         Raises:
-            ValueError: feature_dim is below 1.
+            ValueError: feature_dim is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        if feature_dim < 1:
-            raise ValueError(f"feature_dim must be at least 1, not {feature_dim}")
+        # There are about F^2 / 2 features.
+        check_range(1, isqrt(LARGEST), feature_dim=feature_dim)
         generator, shape = dims.generator(), (dims.heads, feature_dim, dims.head_dim)
         self.of_q, self.of_k = (
             nn.Parameter(torch.randn(shape, generator=generator) * dims.head_dim**-0.5) for _ in range(2)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from variants.bounds import LARGEST, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request, Unsupported
 from variants.kernels.fused import fused_cost
 from variants.kernels.projections import project
@@ -56,13 +57,12 @@ class Linformer(Attention):
 
         Raises:
             Unsupported: causal is asked for.
-            ValueError: rank is below 1, or sharing none of the three.
+            ValueError: rank is out of bounds, or sharing none of the three.
         """
         if causal:
             raise Unsupported(["the projections of Linformer mix all positions, so it has no causal form"])
         super().__init__(dims, causal=causal)
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, not {rank}")
+        check_range(1, LARGEST, rank=rank)
         if sharing not in ("none", "heads", "kv"):
             raise ValueError(f'sharing must be "none", "heads" or "kv", not "{sharing}"')
         generator = dims.generator()

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from variants.bounds import LARGEST, check_range
 from variants.interface import Caps, Cost, Dims, Request
 from variants.kernels.fused import fused_cost
 from variants.mixer import SequenceMixer, linear
@@ -49,11 +50,10 @@ class Luna(SequenceMixer):
 
         Raises:
             Unsupported: causal is asked for.
-            ValueError: memory is below 1.
+            ValueError: memory is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        if memory < 1:
-            raise ValueError(f"memory must be at least 1, not {memory}")
+        check_range(1, LARGEST, memory=memory)
         width, generator = dims.heads * dims.head_dim, dims.generator()
         self.memory = nn.Parameter(torch.randn(memory, width, generator=generator) * width**-0.5)
         self.pack = nn.ModuleList(linear(width, width, generator) for _ in range(3))

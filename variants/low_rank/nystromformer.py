@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from variants.bounds import MOST_ROUNDS, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.fused import fused_cost, some_key
 from variants.kernels.landmarks import inverse, landmark_softmax, segment_means, segments
@@ -48,13 +49,11 @@ class Nystromformer(Attention):
 
         Raises:
             Unsupported: causal is asked for: a landmark is a mean over later positions too.
-            ValueError: landmarks is below 1, or iterations below 0.
+            ValueError: landmarks or iterations is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        if landmarks < 1:
-            raise ValueError(f"landmarks must be at least 1, not {landmarks}")
-        if iterations < 0:
-            raise ValueError(f"iterations must be at least 0, not {iterations}")
+        check_range(1, landmarks=landmarks)
+        check_range(0, MOST_ROUNDS, iterations=iterations)
         self.landmarks = landmarks
         self.iterations = iterations
 

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from variants.bounds import LARGEST, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.linear import kernelized_attention, kernelized_cost, kernelized_weights, with_maps
 from variants.kernels.normalisers import normalised
@@ -60,11 +61,10 @@ class Performer(Attention):
         """Draw W, features x D.
 
         Raises:
-            ValueError: features is below 1, or kernel none of the two.
+            ValueError: features is out of bounds, or kernel none of the two.
         """
         super().__init__(dims, causal=causal)
-        if features < 1:
-            raise ValueError(f"features must be at least 1, not {features}")
+        check_range(1, LARGEST, features=features)
         if kernel not in ("softmax", "relu"):
             raise ValueError(f'kernel must be "softmax" or "relu", not "{kernel}"')
         self.kernel = kernel

@@ -12,7 +12,7 @@ those of "random" are ever in memory at once.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from variants.bounds import LARGEST, check_idle, check_range
 from variants.full.sdpa import Sdpa
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.given import given_attention, given_cost
@@ -61,13 +62,13 @@ class Synthesizer(Attention):
             rank: of "factorized".
 
         Raises:
-            ValueError: kind is none of the three, or rank below 1.
+            ValueError: kind is none of the three, rank out of bounds, or given where it does nothing.
         """
         super().__init__(dims, causal=causal)
         if kind not in ("dense", "random", "factorized"):
             raise ValueError(f'kind must be "dense", "random" or "factorized", not "{kind}"')
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, not {rank}")
+        check_range(1, LARGEST, rank=rank)
+        check_idle(kind != "factorized", Synthesizer, f'with kind = "{kind}"', rank=rank)
         self.kind = kind
         # Fused attention wants scores and values of one width.
         self.width = max(dims.head_dim, rank if kind == "factorized" else 0)
@@ -116,8 +117,7 @@ class Synthesizer(Attention):
         key_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B H R M"]:
         """The scores of these rows, softmax over the kept keys."""
-        m = k.shape[2]
-        first = self.factors[0]
+        m, first = k.shape[2], self.factors[0]
         scores = {
             "dense": lambda: q.clamp(min=0.0) @ first[:, :m].transpose(-1, -2),
             "random": lambda: first[:, rows, :m],
@@ -137,8 +137,7 @@ class Synthesizer(Attention):
             "state": request.heads * n * request.head_dim if self.causal else None,
         }
         if self.kind == "random":
-            given = given_cost(request, causal=self.causal)
-            forward, backward, saved = given.flops_forward, given.flops_backward, given.bytes_result
+            forward, backward, saved = astuple(given_cost(request, causal=self.causal))
             return replace(cost, flops_forward=forward, flops_backward=backward, bytes_saved=saved, **own)
         kept = lines * n * request.head_dim if self.kind == "dense" else 0
         if not request.key_mask:

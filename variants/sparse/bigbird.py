@@ -10,6 +10,7 @@ key: padding moves neither. Causal, which the paper has not, keeps j <= i and dr
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from variants.blocked.block_sparse import BlockSparse
+from variants.bounds import LONGEST, check_range
 from variants.interface import Attention, Caps, Dims
 from variants.kernels.draws import mixed, subsets
 from variants.kernels.lists import Lists, remembered
@@ -57,13 +59,19 @@ class BigBird(BlockSparse):
         """Blocks of `block` positions; the other options count blocks, `window` with its middle.
 
         Raises:
-            ValueError: an option is out of bounds.
+            ValueError: an option is out of bounds, or window is even.
         """
-        if window < 1 or window % 2 == 0 or random_blocks < 0:
-            raise ValueError(f"window must be odd, random_blocks not negative, not {window}, {random_blocks}")
-        static = {"stride": window // 2 + 1, "global_blocks": global_blocks}
+        check_range(1, block=block)
+        check_range(1, LONGEST, 2, window=window)
+        check_range(0, global_blocks=global_blocks, random_blocks=random_blocks)
+        # All blocks of max_len positions are as good as more, up to there.
+        counts, most = (window // 2, global_blocks, random_blocks), -(-dims.max_len // block)
+        side, global_blocks, random_blocks = (min(count, most) for count in counts)
+        static = {"stride": side + 1, "global_blocks": global_blocks}
         super().__init__(dims, causal=causal, block=block, layout="band", **static)
-        self.side, self.random_blocks = window // 2, random_blocks
+        if max(counts) > most:
+            self.caps = replace(self.caps, needs_max_len=True)  # pyright: ignore[reportAttributeAccessIssue]
+        self.side, self.random_blocks = side, random_blocks
         self.bound = None if random_blocks else self.bound
         self.drawn = nn.Buffer(torch.randint(2**31, (), generator=dims.generator()))
 

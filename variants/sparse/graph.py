@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from variants.bounds import check_idle, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.edges import Adjacency, Edges, edge_table
 from variants.kernels.gather import copied_bytes, gather_attention, without_masked
@@ -58,19 +59,22 @@ class Graph(Attention):
                 "small_world" to the one on either side, and to at most degree - 2 others with probability
                 1 / distance: what is drawn twice or beyond the ends is not drawn again. Of 32 edges 26.5
                 are left in the mean at max_len 4,096, with causal 24.
-            degree: edges of a position at most, for all but the grid.
+            degree: edges of a position at most, for all but the grid; 2 (max_len - 1) are as good as more.
             width: positions in a row of the grid.
 
         Raises:
-            ValueError: edges is none of the four, degree is below 2, or width below 1.
+            ValueError: edges is none of the four, degree or width out of bounds, or given where it does
+                nothing.
         """
         super().__init__(dims, causal=causal)
         if edges not in ("chain", "grid", "random", "small_world"):
             raise ValueError(f'edges must be "chain", "grid", "random" or "small_world", not "{edges}"')
-        for name, value, least in (("degree", degree, 2), ("width", width, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
-        self.table = nn.Buffer(edge_table(dims, edges, degree, width, causal=causal))
+        check_range(2, degree=degree)
+        check_range(1, width=width)
+        check_idle(edges == "grid", Graph, 'with edges = "grid"', degree=degree)
+        check_idle(edges != "grid", Graph, f'with edges = "{edges}"', width=width)
+        most = max(2 * (dims.max_len - 1), 2)
+        self.table = nn.Buffer(edge_table(dims, edges, min(degree, most), width, causal=causal))
 
     @property
     def pattern(self) -> Pattern:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from variants.bounds import check_idle, check_range
 from variants.full.sdpa import Sdpa
 from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
 from variants.kernels.residues import NearOrGlobal
@@ -59,17 +60,16 @@ class Longformer(Attention):
         """See `window` keys on either side; the first `global_positions` see and are seen by all.
 
         Raises:
-            ValueError: an option is negative.
+            ValueError: an option is out of bounds, or tied=False given where it does nothing.
         """
         super().__init__(dims, causal=causal)
-        for name, value in (("window", window), ("global_positions", global_positions)):
-            if value < 0:
-                raise ValueError(f"{name} must be at least 0, not {value}")
+        check_range(0, window=window, global_positions=global_positions)
+        check_idle(not global_positions, Longformer, "with global_positions = 0", tied=tied)
         self.shape = NearOrGlobal(window, global_positions, causal)
         self.near, self.remembered = Near(window, 0 if causal else window), window + global_positions
         self.dense = Sdpa(dims, causal=causal)
         self.projections: nn.Parameter | None = None
-        if not tied and global_positions:
+        if not tied:
             self.projections = nn.Parameter(torch.eye(dims.head_dim).repeat(3, dims.heads, 1, 1))
             # With V_g, what a global row gives is no average of v any more.
             self.caps = replace(self.caps, learned=True, linear_in_v=False)  # pyright: ignore[reportAttributeAccessIssue]

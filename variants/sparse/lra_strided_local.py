@@ -19,6 +19,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.bounds import check_range
 from variants.full.sdpa import Sdpa
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.residues import class_length, fold, fold_mask, unfold
@@ -80,11 +81,10 @@ class LraStridedLocal(Attention):
         """Groups of `block` positions, or of a few less.
 
         Raises:
-            ValueError: block is below 1.
+            ValueError: block is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        if block < 1:
-            raise ValueError(f"block must be at least 1, not {block}")
+        check_range(1, block=block)
         self.groups = StridedGroups(block, causal)
         self.dense = Sdpa(dims, causal=causal)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from variants.blocked.moba import MoBA
+from variants.bounds import check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
 from variants.kernels.fused import FOLD
 from variants.kernels.selected import compressed_attention, compressed_cost
@@ -55,12 +56,11 @@ class NSA(Attention):
         """Cut into blocks of `block`; a query sees all means, `topk` blocks and `window` keys on either side.
 
         Raises:
-            ValueError: block or topk is below 1, or window below 0.
+            ValueError: an option is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        for name, value, least in (("block", block, 1), ("topk", topk, 1), ("window", window, 0)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        check_range(1, block=block, topk=topk)
+        check_range(0, window=window)
         self.block = block
         # The best block by weight in a softmax is the best by score: the choice of MoBA.
         self.selected = MoBA(dims, causal=causal, block=block, topk=topk)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from variants.bounds import LARGEST, MOST_ROUNDS, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.directions import even, factors, hash_by_direction
 from variants.kernels.fused import fused_cost
@@ -51,14 +52,12 @@ class Reformer(Attention):
         `bucket` positions. By default there are as many buckets as chunks at max_len.
 
         Raises:
-            ValueError: bucket or hashes is below 1, or buckets odd or negative.
+            ValueError: an option is out of bounds, or buckets is odd.
         """
         super().__init__(dims, causal=causal)
-        for name, value in (("bucket", bucket), ("hashes", hashes)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        if buckets < 0 or buckets % 2:
-            raise ValueError(f"buckets must be even and not negative, not {buckets}")
+        check_range(1, bucket=bucket)
+        check_range(1, MOST_ROUNDS, hashes=hashes)
+        check_range(0, LARGEST, 2, buckets=buckets)
         self.bucket, self.hashes = bucket, hashes
         self.factors = factors(buckets or even(dims.max_len / bucket))
         shape = (dims.head_dim, hashes * sum(self.factors) // 2)
@@ -79,7 +78,7 @@ class Reformer(Attention):
         x = k.flatten(0, 1)
         with torch.no_grad():
             buckets = hash_by_direction(x, self.directions, self.factors, self.hashes)
-            rounds = sort_by_bucket(buckets, there, chunk=self.bucket, causal=self.causal)
+            rounds = sort_by_bucket(buckets, there, chunk=min(self.bucket, k.shape[2]), causal=self.causal)
         out = bucket_attention(x, directed(x), v.flatten(0, 1), rounds)
         return out.unflatten(0, k.shape[:2])
 
@@ -132,8 +131,9 @@ class Reformer(Attention):
     def cost(self, request: Request) -> Cost:
         """Products with directions, fused passes over chunks; carried are the last keys of each bucket."""
         lines, n, width = request.batch * request.heads, request.queries, request.head_dim
-        size, most = request.dtype.itemsize, self.hashes * torch.Size(self.factors).numel() * self.bucket
-        pairs = 2 * lines * self.hashes * -(-n // self.bucket) * self.bucket**2
+        bucket, size = min(self.bucket, n), request.dtype.itemsize
+        most = self.hashes * torch.Size(self.factors).numel() * bucket
+        pairs = 2 * lines * self.hashes * -(-n // bucket) * bucket**2
         fused = fused_cost(pairs=pairs, rows=lines * n, width=width, itemsize=size)
         # Directions, masked copies, and of half types k and its directions in float32 too.
         kept = lines * n * width * (size * (3 if request.key_mask else 1) + (8 if size < 4 else 0))

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from variants.bounds import LARGEST, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
 from variants.kernels.clusters import LAST, means_of_rows, moved, nearest_rows
 from variants.kernels.fused import fused_cost
@@ -50,12 +51,11 @@ class Routing(Attention):
 
         Raises:
             Unsupported: causal is asked for.
-            ValueError: clusters or window is below 0.
+            ValueError: clusters or window is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        for name, value in (("clusters", clusters), ("window", window)):
-            if value < 0:
-                raise ValueError(f"{name} must be at least 0, not {value}")
+        check_range(0, LARGEST, clusters=clusters)
+        check_range(0, window=window)
         self.clusters = clusters or round(dims.max_len**0.5)
         self.window = window or -(-dims.max_len // self.clusters)
         drawn = torch.randn(dims.heads, self.clusters, dims.head_dim, generator=dims.generator())

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.bounds import check_idle, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.fused import FOLD, FusedCost, fold_key_mask, fused_cost
 from variants.kernels.merged import Columns, Part, merged
@@ -61,13 +62,13 @@ class SparseTransformer(Attention):
         """See `stride` near keys, and every stride-th or the last `summary` of every `stride`.
 
         Raises:
-            ValueError: pattern is neither, stride is below 1, or summary not in 1 to stride when "fixed".
+            ValueError: pattern is neither, or an option is out of bounds or does nothing.
         """
         super().__init__(dims, causal=causal)
         if pattern not in ("strided", "fixed"):
             raise ValueError(f'pattern must be "strided" or "fixed", not "{pattern}"')
-        if stride < 1:
-            raise ValueError(f"stride must be at least 1, not {stride}")
+        check_range(1, stride=stride)
+        check_idle(pattern == "strided", SparseTransformer, 'with pattern = "strided"', summary=summary)
         if pattern == "fixed" and not 1 <= summary <= stride:
             raise ValueError(f"summary must be from 1 to stride = {stride}, not {summary}")
         self.shape = Strides(stride, causal) if pattern == "strided" else Blocks(stride, summary, causal)
@@ -89,8 +90,7 @@ class SparseTransformer(Attention):
         self.refuse_unless_served(q, k, key_mask)
         n, width = q.shape[2:]
         q, k, v = fold_key_mask(q, k, v, key_mask)
-        near = self._near(n)
-        parts = list[Part]([] if near is None else [near])
+        parts = list[Part](filter(None, [self._near(n)]))
         if isinstance(self.shape, Strides):
             parts.append(Classes(n, min(self.shape.stride, n), self.causal))
         elif len(chosen := self.shape.chosen(n)):
@@ -134,7 +134,7 @@ class SparseTransformer(Attention):
             if shape.summary == shape.stride:
                 return None
             own = replace(shape, summaries=False)
-            return Stretches(n, own, tile(before=0, after=0, multiple=shape.stride))
+            return Stretches(n, own, tile(before=0, after=0, multiple=min(shape.stride, n)))
         if shape.stride == 1 or n == 1:
             return None
         side, after = shape.stride - 1, 0 if self.causal else shape.stride - 1

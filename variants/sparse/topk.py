@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from variants.bounds import check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.gather import copied_bytes, gather_attention, largest, without_masked
 from variants.kernels.uncast import without_autocast
@@ -44,11 +45,10 @@ class TopK(Attention):
         """Keep `keys` keys a query; with causal, of those up to its own position.
 
         Raises:
-            ValueError: keys is below 1.
+            ValueError: keys is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        if keys < 1:
-            raise ValueError(f"keys must be at least 1, not {keys}")
+        check_range(1, keys=keys)
         self.keys = keys
 
     def forward(

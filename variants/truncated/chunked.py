@@ -21,6 +21,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.bounds import check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.tiling import Tiling, tile
 from variants.kernels.windows import window_attention, window_cost, window_pairs
@@ -86,12 +87,11 @@ class Chunked(Attention):
         With causal, `right` counts for nothing.
 
         Raises:
-            ValueError: chunk is below 1, left_chunks or right below 0.
+            ValueError: an option is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        for name, value, least in (("chunk", chunk, 1), ("left_chunks", left_chunks, 0), ("right", right, 0)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        check_range(1, chunk=chunk)
+        check_range(0, left_chunks=left_chunks, right=right)
         self.chunks = Chunks(chunk, left_chunks, 0 if causal else right, causal)
 
     @property
@@ -120,12 +120,12 @@ class Chunked(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """Attend in runs of whole chunks."""
         self.refuse_unless_served(q, k, key_mask)
-        tiling = self._tiling()
+        tiling = self._tiling(q.shape[2])
         return window_attention(q, k, v, pattern=self.chunks, tiling=tiling, key_mask=key_mask)
 
     def cost(self, request: Request) -> Cost:
         """Linear in N; no waste where a run is one chunk."""
-        tiling, lines = self._tiling(), request.batch * request.heads
+        tiling, lines = self._tiling(request.queries), request.batch * request.heads
         fused = window_cost(request, tiling)
         reach = (self.chunks.left + 1) * self.chunks.chunk - 1
         return Cost(
@@ -144,6 +144,6 @@ class Chunked(Attention):
         """One chunk for the longest sequence."""
         return cls(dims, causal=causal, chunk=dims.max_len)
 
-    def _tiling(self) -> Tiling:
-        chunk, left = self.chunks.chunk, self.chunks.left
-        return tile(before=left * chunk, after=self.chunks.right, multiple=chunk)
+    def _tiling(self, n: int) -> Tiling:
+        chunk, before = min(self.chunks.chunk, n), min(self.chunks.left * self.chunks.chunk, n)
+        return tile(before=before, after=min(self.chunks.right, n), multiple=chunk)

@@ -14,6 +14,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.bounds import check_idle, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.residues import class_length, fold, fold_mask, unfold
 from variants.kernels.tiling import Tiling, tile
@@ -71,12 +72,12 @@ class DilatedWindow(Attention):
         """See `window` keys on either side, each `dilation` positions from the next.
 
         Raises:
-            ValueError: window is negative, or dilation below 1.
+            ValueError: an option is out of bounds, or there is a dilation of no window.
         """
         super().__init__(dims, causal=causal)
-        for name, value, least in (("window", window, 0), ("dilation", dilation, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        check_range(0, window=window)
+        check_range(1, dilation=dilation)
+        check_idle(not window, DilatedWindow, "with window = 0", dilation=dilation)
         self.steps = NearSteps(window, 0 if causal else window, dilation)
 
     @property
@@ -94,7 +95,7 @@ class DilatedWindow(Attention):
     ) -> Float[Tensor, "B H N D"]:
         """An ordinary window in each residue class."""
         self.refuse_unless_served(q, k, key_mask)
-        n, step = q.shape[2], self.steps.dilation
+        n, step = q.shape[2], self._step(q.shape[2])
         out = window_attention(
             *(fold(x, step) for x in (q, k, v)),
             pattern=Near(self.steps.left, self.steps.right),
@@ -105,7 +106,7 @@ class DilatedWindow(Attention):
 
     def cost(self, request: Request) -> Cost:
         """That of a window over the folded classes, and the folded copies."""
-        n, step = request.queries, self.steps.dilation
+        n, step = request.queries, self._step(request.queries)
         length, tiling = class_length(n, step), self._tiling()
         masked = self._masks(n, request.key_mask)
         folded = replace(request, batch=request.batch * step, queries=length, keys=length, key_mask=masked)
@@ -134,6 +135,10 @@ class DilatedWindow(Attention):
     def _tiling(self) -> Tiling:
         return tile(before=self.steps.left, after=self.steps.right)
 
+    def _step(self, n: int) -> int:
+        """The dilation, or what is the same: n positions of which none sees another."""
+        return min(self.steps.dilation, n)
+
     def _masks(self, n: int, given: bool) -> bool:
         """Whether keys are masked: what fills up a class stands at its end, where causal queries look not."""
-        return given or (not self.causal and n % self.steps.dilation != 0)
+        return given or (not self.causal and n % self._step(n) != 0)

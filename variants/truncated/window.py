@@ -14,6 +14,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from variants.bounds import check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.tiling import Tiling, tile
 from variants.kernels.windows import window_attention, window_cost, window_pairs
@@ -73,12 +74,10 @@ class Window(Attention):
         """See `left` keys back and `right` forward; with causal, `right` counts for nothing.
 
         Raises:
-            ValueError: left or right is negative.
+            ValueError: left or right is out of bounds.
         """
         super().__init__(dims, causal=causal)
-        for name, value in (("left", left), ("right", right)):
-            if value < 0:
-                raise ValueError(f"{name} must be at least 0, not {value}")
+        check_range(0, left=left, right=right)
         self.near = Near(left, 0 if causal else right)
 
     @property
