@@ -1,6 +1,6 @@
 """`attnbench`: run the benchmark matrix, compare a new variant, publish the plots.
 
-Exit codes: 0 all well; 1 a cell failed or a law is broken; 2 the command was not understood.
+Exit codes: 0 all well; 1 a cell failed or a law is broken; 2 not understood; 130 interrupted.
 torch and the reports are imported inside the commands that need them, so that --help answers at once.
 """
 
@@ -12,7 +12,10 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.interrupts import Commands
+
 app = typer.Typer(
+    cls=Commands,
     name="attnbench",
     help="A benchmark suite for efficient attention: accuracy, memory and throughput.",
     no_args_is_help=True,
@@ -59,7 +62,7 @@ def list_(
     from bench.commands import arguments, printing, rows
 
     if markdown:
-        print(arguments.page(kind.value), end="")
+        print(arguments.page(kind.value, as_json=as_json), end="")
         return
     found = rows.listing(kind.value, results)
     arguments.show(found, as_json, lambda: printing.table(found))
@@ -127,7 +130,7 @@ def check(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Check every variant on the contents page.")] = False,
     file: File = None,
-    limit: Annotated[float, typer.Option("--limit", min=1, help="Seconds for one variant.")] = 300,
+    limit: Annotated[float, typer.Option("--limit", min=1, help="Seconds for one variant.", max=10**6)] = 300,
     as_json: Json = False,
 ) -> None:
     """Hold variants to the contract: print their capabilities and each law; exit 1 if one is broken."""
@@ -141,8 +144,7 @@ def check(
     if not specs:
         raise ValueError("name a variant to check, or --all, or --file path.py:Class")
     reports = checking.check(specs, resolver, seconds=limit, show=None if as_json else printing.check_text)
-    document = [report.model_dump(mode="json") for report in reports]
-    arguments.show(document, as_json, lambda: None)
+    arguments.show([report.model_dump(mode="json") for report in reports], as_json, lambda: None)
     if any(report.broken for report in reports):
         raise typer.Exit(1)
 
@@ -239,9 +241,8 @@ def main() -> None:
         sys.exit(2)
 
 
-def _say(message: Warning | str, *details: object) -> None:
+def _say(message: Warning | str, *_: object) -> None:
     """A warning in one line; where in our code it arose is nothing to the user."""
-    del details
     print(f"attnbench: {message}", file=sys.stderr)
 
 

@@ -1,10 +1,11 @@
 """From what stands on the command line to what it names, and from a document to what is printed."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from bench.matrix import Matrix, did_you_mean
 from results.run import Run, runs
@@ -64,17 +65,19 @@ def existing_run(name: str, results: Path) -> Run:
 def show(document: object, as_json: bool, text: Callable[[], None]) -> None:
     """One JSON document on standard output, or the text for people."""
     if as_json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        typer.echo(json.dumps(document, indent=2))
     else:
         text()
 
 
-def page(kind: str) -> str:
+def page(kind: str, *, as_json: bool) -> str:
     """The Markdown page of one list.
 
     Raises:
-        ValueError: this list has none.
+        ValueError: this list has none, or JSON is asked for too.
     """
+    if as_json:
+        raise ValueError("--markdown and --json are two forms of one list; choose one")
     if kind != "variants":
         raise ValueError(f"--markdown is for variants; there is no page of {kind}")
     from bench.commands import capabilities

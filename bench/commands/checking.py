@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, computed_field
 
 from bench import foreign
+from bench.commands import interrupts
 from bench.engines.local import Ended, Limits, LocalEngine
 from bench.resolver import Resolver
 from bench.runner import free_share, preload
@@ -82,15 +83,15 @@ def check(
     limits = Limits(seconds, free_share())
     engine = LocalEngine(preload(()))
     reports: list[CheckReport] = []
-    with TemporaryDirectory() as folder:
+    done = "{} of {} variants were checked".format
+    with interrupts.said(lambda: done(len(reports), len(specs))), TemporaryDirectory() as folder:
         for spec, card in zip(specs, cards, strict=True):
             question = CheckQuestion(variant=spec, outside=resolver.references())
-            log = Path(folder) / f"{spec.name}.log"
+            log = Path(folder) / "log"
             ended = engine.run(job, question.model_dump_json(), limits, log)
-            report = _report(card, ended, limits, log)
-            reports.append(report)
+            reports.append(_report(card, ended, limits, log))
             if show is not None:
-                show(report)
+                show(reports[-1])
     return reports
 
 

@@ -58,7 +58,9 @@ def compare(
     """Run a comparison into a folder of its own."""
     run = Run.named(spec.name, root)
     made = foreign.plan(spec, resolver).plan
-    return run, running.watched(run, made, spec, [entry.reference for entry in outside])
+    # Samples of two sittings are not pairs of one, so nothing is resumed.
+    then = "the same command starts a comparison of its own"
+    return run, running.watched(run, made, spec, [entry.reference for entry in outside], then=then)
 
 
 def rows(records: Sequence[Record]) -> list[Row]:

@@ -3,27 +3,39 @@
 from collections.abc import Sequence
 
 import torch
-import typer
 from rich.console import Console
 
-from bench.commands import progress
+from bench.commands import interrupts, progress
 from bench.engines.local import Limits
 from bench.matrix import Matrix
 from bench.runner import execute, free_share
 from results.record import Record
 from results.run import Plan, Run
 
-# What a shell calls a command that Ctrl-C has ended.
-INTERRUPTED = 130
+GOES_ON = "the same command goes on from there"
 
 
 def watched(
-    run: Run, plan: Plan, matrix: Matrix, outside: Sequence[str], *, retry: bool = False
+    run: Run,
+    plan: Plan,
+    matrix: Matrix,
+    outside: Sequence[str],
+    *,
+    retry: bool = False,
+    then: str = GOES_ON,
 ) -> list[Record]:
     """Measure what is missing, showing progress on stderr.
 
+    Args:
+        run: where records go.
+        plan: what is wanted.
+        matrix: has the limits.
+        outside: files of variants.
+        retry: measure failed cells again.
+        then: what the same command does after Ctrl-C, in words.
+
     Raises:
-        typer.Exit: after Ctrl-C, with a word on how to go on.
+        typer.Exit: after Ctrl-C, with a word on what there is and how to go on.
         ValueError: cells for a device that is not here.
     """
     if any(cell.device == "cuda" for cell in plan.cells) and not torch.cuda.is_available():
@@ -31,19 +43,13 @@ def watched(
     limit = matrix.memory_limit_gib
     memory = int(limit * 2**30) if limit is not None else free_share()
     console = Console(stderr=True)
-    try:
-        with progress.display(console) as watcher:
-            return execute(
-                run,
-                plan,
-                limits=Limits(matrix.cell_timeout_s, memory),
-                watcher=watcher,
-                outside=outside,
-                retry=retry,
-            )
-    except KeyboardInterrupt:
-        console.print(
-            f"Stopped. What was measured is in {run.path}; the same command goes on from there.",
-            highlight=False,
+    left = interrupts.said(lambda: f"what was measured is in {run.path}; {then}")
+    with left, progress.display(console) as watcher:
+        return execute(
+            run,
+            plan,
+            limits=Limits(matrix.cell_timeout_s, memory),
+            watcher=watcher,
+            outside=outside,
+            retry=retry,
         )
-        raise typer.Exit(INTERRUPTED) from None

@@ -9,12 +9,15 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from bench import foreign
 from bench.cli import app, main
+from bench.engines.local import Ended, LocalEngine
+from reports import site
 from results.record import STATUSES
 from results.run import Run
 
@@ -47,10 +50,7 @@ class Needs(Sdpa):
     def __init__(self, dims, *, causal=False, size: int): ...
 
 class Blank(Sdpa):
-    caps = replace(Sdpa.caps, title=None)
-
-class Steep(Sdpa):
-    caps = replace(Sdpa.caps, time_exponent=float("nan"))
+    caps = replace(Sdpa.caps, paper=None)
 
 class Vague(Sdpa):
     def __init__(self, dims, *, causal=False, x: "Nowhere" = 1): ...
@@ -276,6 +276,53 @@ def test_compare_measures_in_turn(folder: Path):
     assert (folder / "results" / found["run"]).is_dir()
 
 
+INTERRUPTS = {
+    "check": (["check", "mean", "sdpa", "identity"], 1, "1 of 3 variants were checked"),
+    "run": (["run", "small.toml"], 2, "what was measured is in results/small; the same command goes on"),
+    "compare": (["compare", "mean", "sdpa", "-n", "8"], 1, "starts a comparison of its own"),
+    "plan": (["plan", "small.toml", "--file", "own.py:MyWindow"], 0, "nothing was written"),
+}
+
+
+@pytest.mark.parametrize("name", INTERRUPTS)
+def test_an_interrupted_command_says_what_it_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    words, after, leaves = INTERRUPTS[name]
+    (tmp_path / "small.toml").write_text(MATRIX)
+    (tmp_path / "own.py").write_text(OWN)
+    measure, calls = LocalEngine.run, list[object]()
+
+    def run(self: LocalEngine, *question: Any) -> Ended:
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        calls.append(question)
+        return measure(self, *question)
+
+    monkeypatch.setattr(LocalEngine, "run", run)
+    done = attnbench(tmp_path, *words, "--json")
+    assert (done.returncode, done.stdout) == (130, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("attnbench: interrupted; ")
+    assert leaves in last
+    assert len(list(tmp_path.glob("results/*/*.jsonl"))) == (name in ("run", "compare"))
+
+
+@pytest.mark.parametrize("words", [["report", "small"], ["publish", "small", "-o", "half"]])
+def test_an_interrupted_report_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+):
+    def fill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = sorted(folder.rglob("*"))
+    monkeypatch.setattr(site, "_fill", fill)
+    done = attnbench(folder, *words)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "attnbench: interrupted; nothing was written\n"
+    assert {*folder.rglob("*")} - {*before} <= {folder / "reports", folder / "reports" / "out"}
+
+
 def test_report_and_publish(folder: Path):
     assert attnbench(folder, "report", "small").stdout.endswith("reports/out/small/index.html\n")
     published = document(folder, "publish", "small", "-o", "site")
@@ -298,6 +345,7 @@ def test_env_says_what_a_record_would_carry(folder: Path):
         (["status", "smal"], "no run 'smal' in results; did you mean 'small'"),
         (["report", "smal"], "did you mean 'small'"),
         (["run", "small.toml", "--run", "a/b"], "a run is named by"),
+        (["list", "variants", "--markdown", "--json"], "choose one"),
         (["check"], "name a variant to check"),
         (["check", "windw"], 'no variant "windw"; did you mean window'),
         (["check", "--file", "nowhere.py:A"], 'no file "nowhere.py"'),
@@ -313,8 +361,7 @@ def test_env_says_what_a_record_would_carry(folder: Path):
         (["check", "--file", "own.py:MyWindow(left='a')"], "left must be int, not 'a'"),
         (["plan", "small.toml", "--file", "odd.py:Needs"], 'Needs needs the option "size"'),
         (["check", "--file", "odd.py:Needs"], 'Needs needs the option "size"'),
-        (["check", "--file", "odd.py:Blank"], "Blank: caps.title: input should be a valid string, not None"),
-        (["check", "--file", "odd.py:Steep"], "Steep: caps.time_exponent: input should be a finite number"),
+        (["check", "--file", "odd.py:Blank"], "Blank: caps.paper: input should be a valid string, not None"),
         (["check", "--file", "odd.py:Vague(x=1)"], "the types of the options of Vague cannot be read"),
         (["status", "torn", "--results", "damaged"], "delete it and run the matrix again"),
         (["check", "--file", "small.toml:A"], "path.py:Class"),
