@@ -14,9 +14,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -82,7 +83,8 @@ class LocalEngine:
         self._context.set_forkserver_preload(list(preload))
         # The first child would wait for the server's imports; no job shall pay for them with its time.
         first = self._process(_nothing)
-        first.start()
+        with _sound_start():
+            first.start()
         first.join()
 
     def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
@@ -116,6 +118,26 @@ class LocalEngine:
         return self._context.Process(target=target, args=args)  # pyright: ignore[reportAttributeAccessIssue] - every concrete context has it
 
 
+@contextmanager
+def _sound_start() -> Generator[None]:
+    """What a server started in here gets from this process.
+
+    Its modules are those of this process, and not those of the same names in the folder where it starts.
+    Ctrl-C does not reach it while it imports: it is for this process alone.
+    """
+    # It is started with the server otherwise, and lets Ctrl-C through again.
+    resource_tracker.ensure_running()
+    before = dict(os.environ)
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
 def _nothing() -> None:
     pass
 
@@ -147,6 +169,7 @@ def _stop(child: BaseProcess) -> None:
 def _child(theirs: Connection, job: Callable[[str], str], question: str, limits: Limits, log: str) -> None:
     """The life of a child: its own session, its limits, its log; then the job."""
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _end_with_server()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(descriptor, 1)

@@ -180,6 +180,52 @@ def test_children_end_with_a_killed_runner(tmp_path: Path):
     _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in hanging))
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> list[str]:
+    """The command as it is installed: a script in a folder of its own."""
+    path = tmp_path / "bin" / "attnbench"
+    path.parent.mkdir()
+    path.write_text("from bench.cli import main\nif __name__ == '__main__':\n    main()\n")
+    (tmp_path / "m.toml").write_text(
+        'name = "m"\n[[sweep]]\nprotocol = "memory"\nbaseline = { variant = "sdpa", length = 8 }\n'
+    )
+    return [sys.executable, str(path), "run", "m.toml"]
+
+
+def test_a_package_of_the_same_name_in_the_users_folder_is_not_ours(tmp_path: Path, script: list[str]):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").touch()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ctrl_c_while_the_server_starts_is_no_traceback(tmp_path: Path, script: list[str]):
+    """Ctrl-C goes to every process of a terminal's group, and the server imports for seconds."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        script, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        _wait_until(lambda: _children(process.pid) != [])
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)
+        errors = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted; what was measured is in results/m" in errors
+
+
+def _children(parent: int) -> list[int]:
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = (tuple(map(int, line.split())) for line in listing.splitlines())
+    return [pid for pid, of in pairs if of == parent]
+
+
 def _session_children(runner: int) -> list[int]:
     """Processes below the fork server of a runner."""
     listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
