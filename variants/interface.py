@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from variants.inputs import check_mask, check_shape
+from variants.inputs import check_alike, check_mask, check_shape
 from variants.pattern import Pattern
 from variants.terms import Caps, Cost, Dims, Family, KeyMask, Request, Unsupported
 
@@ -126,6 +126,7 @@ class Attention(Variant):
         batch, heads, _, width = q.shape
         check_shape("k", k, axes, batch=batch, heads=heads, width=width)
         check_shape("v", v, axes, batch=batch, heads=heads, length=k.shape[2], width=width)
+        check_alike(q=q, k=k, v=v)
         check_mask("key_mask", key_mask, (batch, k.shape[2]), k.device)
         return super().__call__(q, k, v, key_mask=key_mask)
 
@@ -138,6 +139,9 @@ class Attention(Variant):
         key_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B H N D"]:
         """Attend. Rows of padded queries are unspecified here; a Mixer zeroes them.
+
+        What stands in masked keys and values, NaN included, changes no row and no gradient; what stands in
+        padded queries changes no other row, and no gradient of the others if it is finite.
 
         Raises:
             Unsupported: with the reasons of `why_not`, before anything is computed.
