@@ -3,8 +3,9 @@
 Import them from variants.interface, which has the axis legend.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -136,3 +137,19 @@ class Caps:
     linear_in_v: bool = True
     exact_when: str = ""
     backends: tuple[str, ...] = ("torch",)
+
+    def __post_init__(self) -> None:
+        """Refuse what can be no capability.
+
+        Raises:
+            ValueError: with the field and its value.
+        """
+        for name, known in (("family", get_args(Family)), ("key_mask", get_args(KeyMask))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        for name in ("title", "order", "backends"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} must not be empty")
+        for name in ("time_exponent", "memory_exponent"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number from 0 up, not {getattr(self, name)}")
