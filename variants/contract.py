@@ -11,6 +11,7 @@ from typing import Literal
 from variants.interface import Unsupported, Variant
 from variants.laws import conduct, masks, meaning, numbers, order
 from variants.laws.case import Broken, Case, Law, Skipped
+from variants.laws.settings import restored
 
 Status = Literal["held", "broken", "skipped", "known"]
 
@@ -19,9 +20,10 @@ LAWS: dict[str, Law] = {
     "exact limit": Law("where it claims to be softmax attention, it is", meaning.exact_limit),
     "read-out": Law("v = identity shows the pattern, and rows that sum to 1", meaning.read_out),
     "zero values": Law("v = 0 gives exactly 0", meaning.zero_values),
-    "gradients": Law("gradients of q, k and v are those of the dense twin", meaning.gradient),
+    "gradients": Law("gradients of q, k, v and parameters are those of the dense twin", meaning.gradient),
+    "widths": Law("other heads and head widths work as well", meaning.widths),
     "odd sizes": Law("any length works, and any single key", meaning.odd_sizes),
-    "padding": Law("whatever stands in masked keys changes nothing", masks.padding),
+    "padding": Law("whatever stands in masked keys or padded queries changes nothing else", masks.padding),
     "deletion": Law("masking keys equals deleting them", masks.deletion),
     "no key left": Law("a query without keys gives exactly 0, with gradient 0", masks.no_key_left),
     "mixer": Law("padding changes nothing around MultiHead either", masks.mixer),
@@ -30,11 +32,13 @@ LAWS: dict[str, Law] = {
     "reach": Law("keys act exactly as far as declared", order.reach),
     "same seed": Law("same seed, same bytes", conduct.same_seed),
     "global random state": Law("nobody else's random numbers are touched", conduct.global_random_state),
+    "global settings": Law("what all variants share is not set", conduct.global_settings),
+    "train mode": Law("training mode computes what evaluation mode does", conduct.train_mode),
     "state dict": Law("the state dict is the whole state", conduct.state_dict),
     "inputs untouched": Law("q, k, v and the mask are only read", conduct.inputs_untouched),
     "layout": Law("strides of the inputs do not matter", conduct.layout),
     "honesty": Law("what is declared missing is refused with a reason", conduct.honesty),
-    "float error": Law("float32 and bfloat16 err as SDPA does", numbers.float_error),
+    "float error": Law("float32, bfloat16 and float16 err as SDPA does", numbers.float_error),
     "flops": Law("declared FLOPs are those that torch counts", numbers.flops),
     "pairs": Law("declared pairs are those of the pattern", numbers.pairs),
     "saved bytes": Law("declared bytes are those kept for the backward pass", numbers.saved_bytes),
@@ -103,7 +107,8 @@ def unavailable(
     """
     chosen = trial if trial is not None else (cls.trials[0] if cls.trials else {})
     try:
-        return Case(cls, chosen, causal=False).build().unavailable("cpu")
+        with restored():
+            return Case(cls, chosen, causal=False).build().unavailable("cpu")
     except Exception:  # noqa: BLE001 - the laws will name it
         return None
 
@@ -120,7 +125,8 @@ def _ask(name: str, case: Case) -> Finding:
     """Ask one law of one case."""
     status, message = "held", ""
     try:
-        LAWS[name].check(case)
+        with restored():
+            LAWS[name].check(case)
     except Skipped as verdict:
         status, message = "skipped", str(verdict)
     except Broken as verdict:

@@ -127,6 +127,23 @@ class DrawsGlobally(HonestMixer):
         self.out = nn.Linear(dims.heads * dims.head_dim, dims.heads * dims.head_dim)
 
 
+class MeansOtherwiseInTrainMode(HonestMixer):
+    def mean(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        return super().mean(x, mask) * (1.5 if self.training else 1.0)
+
+
+class FreezesItsBias(HonestMixer):
+    """In forward alone."""
+
+    def forward(
+        self, x: Tensor, context: Any = None, *, mask: Any = None, context_mask: Any = None
+    ) -> Tensor:
+        self.refuse_unless_served(x, context, mask)
+        y = nn.functional.linear(self.mean(x, mask), self.out.weight, self.out.bias.detach())
+        y = y + 0.5 * (self.out.bias - self.out.bias.detach())
+        return y if mask is None else y.masked_fill(~mask[:, :, None], 0.0)
+
+
 class TakesContext(HonestMixer):
     """Another number of queries than keys passes why_not."""
 
@@ -149,6 +166,8 @@ MIXER_FAULTS: dict[type[SequenceMixer], str] = {
     AnotherThanItsTwin: "dense twin",
     GradientCut: "gradients",
     DrawsGlobally: "global random state",
+    MeansOtherwiseInTrainMode: "train mode",
+    FreezesItsBias: "gradients",
     TakesContext: "honesty",
     HidesParameters: "parameters",
 }

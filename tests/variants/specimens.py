@@ -318,6 +318,155 @@ class UndeclaredAndNotLinear(Undeclared):
         return super().forward(q, k, v, key_mask=key_mask).tanh()
 
 
+class DoublesParameterGradients(Linformer):
+    """Right in all but what its parameters learn from."""
+
+    caps: ClassVar[Caps] = replace(Linformer.caps, exact_when="")
+    trials: ClassVar[tuple[Mapping[str, Any], ...]] = ({"rank": 4},)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        again = super().forward(q.detach(), k.detach(), v.detach(), key_mask=key_mask)
+        return super().forward(q, k, v, key_mask=key_mask) + (again - again.detach())
+
+    @classmethod
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
+        raise NotImplementedError
+
+
+class UndeclaredWithWrongParameterGradients(Undeclared):
+    """Without a twin, so that differences must show it."""
+
+    caps: ClassVar[Caps] = replace(Undeclared.caps, learned=True)
+
+    def __init__(self, dims: Dims, *, causal: bool = False) -> None:
+        super().__init__(dims, causal=causal)
+        self.gain = torch.nn.Parameter(torch.ones(dims.head_dim))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        return super().forward(q, k, v, key_mask=key_mask) * (1.5 * self.gain - 0.5 * self.gain.detach())
+
+
+class NeverExact(Softmax):
+    """No fault, and no limit at which others would see one."""
+
+    caps: ClassVar[Caps] = replace(Softmax.caps, exact_when="")
+
+    @classmethod
+    def exact_limit(cls, dims: Dims, *, causal: bool) -> Attention:
+        raise NotImplementedError
+
+
+class HardCodesItsScale(NeverExact):
+    """Right at heads of width 4."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        if q.shape[-1] != 4:
+            q = q * q.shape[-1] ** 0.5 / 2
+        return super().forward(q, k, v, key_mask=key_mask)
+
+
+class HardCodesItsScaleAndItsTwins(Softmax):
+    """Right at heads of width 4, and only softmax attention itself shows it."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        if q.shape[-1] != 4:
+            q = q * q.shape[-1] ** 0.5 / 2
+        return super().forward(q, k, v, key_mask=key_mask)
+
+    def weights(self, q: Tensor, k: Tensor, *, rows: Tensor, key_mask: Any = None) -> Tensor:
+        return super().weights(q * q.shape[-1] ** 0.5 / 2, k, rows=rows, key_mask=key_mask)
+
+
+class TwoHeadsOnly(NeverExact):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        return out if q.shape[1] == 2 else out.roll(1, 1) * 1.5
+
+
+class WrongInTrainMode(Softmax):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        return out * 2 if self.training else out
+
+
+class WrongSlopesInTrainMode(Softmax):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        return super().forward(q, k.detach() if self.training else k, v, key_mask=key_mask)
+
+
+class WrongWithoutGradients(Softmax):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        return out if torch.is_grad_enabled() else out * 2
+
+
+class OverflowsInFloat16(Softmax):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        if q.dtype == torch.float16:
+            q = q * 4e4 / 4e4
+        return super().forward(q, k, v, key_mask=key_mask)
+
+
+class ReadsPaddedQueries(Softmax):
+    """A NaN among the queries is everybody's."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        return super().forward(q, k, v, key_mask=key_mask) + 0.0 * q.detach().mean(2, keepdim=True)
+
+
+class LearnsFromPaddedQueries(Softmax):
+    """The slopes of valid keys hold what stands in padded queries."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        if key_mask is None or q.shape != k.shape:
+            return out
+        k = k.masked_fill(~key_mask[:, None, :, None], 0.0)
+        leak = (q.detach().nan_to_num(0.0).mean(2, keepdim=True) * k).sum(2, keepdim=True)
+        return out + (leak - leak.detach())
+
+
+class NoGradientWithoutAnyKeys(Softmax):
+    """Zeros made of nothing, where there is nothing."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        if key_mask is not None and not key_mask.any():
+            return torch.zeros_like(q)
+        return super().forward(q, k, v, key_mask=key_mask)
+
+
+class TwinFailsWithoutKeys(Softmax):
+    def twin(self, q: Tensor, k: Tensor, v: Tensor, *, rows: Tensor, key_mask: Any = None) -> Tensor:
+        out = super().twin(q, k, v, rows=rows, key_mask=key_mask)
+        return out if key_mask is None else out / key_mask.any(1)[:, None, None, None]
+
+
+class TakesThreads(Softmax):
+    def __init__(self, dims: Dims, *, causal: bool = False) -> None:
+        super().__init__(dims, causal=causal)
+        torch.set_num_threads(torch.get_num_threads() + 1)
+
+
+class AsksForDeterminism(Softmax):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        return super().forward(q, k, v, key_mask=key_mask)
+
+
+class SetsTheDefaultTypeInBackward(Softmax):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Any = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        if out.requires_grad:
+            out.register_hook(lambda _: torch.set_default_dtype(torch.float64))
+        return out
+
+
+class StopsGradients(Softmax):
+    def __init__(self, dims: Dims, *, causal: bool = False) -> None:
+        super().__init__(dims, causal=causal)
+        torch.set_grad_enabled(False)
+
+
 # Which law must name the fault of each.
 FAULTS: dict[type[Attention], str] = {
     ReadsTheFuture: "causality",
@@ -362,6 +511,23 @@ FAULTS: dict[type[Attention], str] = {
     ClaimsAnExactLimit: "exact limit",
     UndeclaredAndDetached: "gradients",
     UndeclaredAndNotLinear: "read-out",
+    DoublesParameterGradients: "gradients",
+    UndeclaredWithWrongParameterGradients: "gradients",
+    HardCodesItsScale: "widths",
+    HardCodesItsScaleAndItsTwins: "exact limit",
+    TwoHeadsOnly: "widths",
+    WrongInTrainMode: "train mode",
+    WrongSlopesInTrainMode: "train mode",
+    WrongWithoutGradients: "train mode",
+    OverflowsInFloat16: "float error",
+    ReadsPaddedQueries: "padding",
+    LearnsFromPaddedQueries: "padding",
+    NoGradientWithoutAnyKeys: "no key left",
+    TwinFailsWithoutKeys: "no key left",
+    TakesThreads: "global settings",
+    AsksForDeterminism: "global settings",
+    SetsTheDefaultTypeInBackward: "global settings",
+    StopsGradients: "global settings",
 }
 
 # Faults so narrow that no other law may complain: a contract that cries on everything names nothing.
@@ -382,4 +548,17 @@ ALONE = (
     KnownFailureOfNoLaw,
     ClaimsAnExactLimit,
     ForgetsState,
+    HardCodesItsScale,
+    HardCodesItsScaleAndItsTwins,
+    TwoHeadsOnly,
+    WrongInTrainMode,
+    WrongSlopesInTrainMode,
+    WrongWithoutGradients,
+    OverflowsInFloat16,
+    ReadsPaddedQueries,
+    NoGradientWithoutAnyKeys,
+    TwinFailsWithoutKeys,
+    TakesThreads,
+    AsksForDeterminism,
+    SetsTheDefaultTypeInBackward,
 )

@@ -61,7 +61,7 @@ class FNet(SequenceMixer):
         source = source.flatten(0, 1).index_select(0, (order + offset).flatten()).unflatten(0, (b, n))
         rows = list[Tensor]()
         for example, count in zip(source, mask.sum(1).tolist(), strict=True):
-            waves = _transform(example[None, :count])[0] if count else torch.zeros_like(example[:0])
+            waves = _transform(example[None, :count])[0] if count else example[:0]
             rows.append(F.pad(waves, (0, 0, 0, n - count)))
         back = (order.argsort(1) + offset).flatten()
         return torch.cat(rows).index_select(0, back).unflatten(0, (b, n)).to(x.dtype)
@@ -109,5 +109,5 @@ def _transform(x: Float[Tensor, "B N E"]) -> Float[Tensor, "B N E"]:
 def _waves(size: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines of 2 pi i j / size; i j is reduced first, which keeps large angles exact."""
     i = torch.arange(size, device=like.device)
-    angle = (i[:, None] * i % size).to(like.dtype) * (2.0 * torch.pi / size)
+    angle = (i[:, None] * i % size).to(like.dtype) * (2.0 * torch.pi / max(size, 1))
     return angle.cos(), angle.sin()

@@ -4,7 +4,7 @@ A law is a function of a Case. It returns where the variant keeps it, raises Bro
 and Skipped where it has nothing to say.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -84,9 +84,9 @@ class Case:
     trial: Mapping[str, int | float | str | bool]
     causal: bool
 
-    def build(self, *, seed: int = 0) -> Attention:
+    def build(self, *, seed: int = 0, heads: int = HEADS, head_dim: int = HEAD_DIM) -> Attention:
         """The variant, in float64."""
-        dims = Dims(heads=HEADS, head_dim=HEAD_DIM, max_len=MAX_LEN, seed=seed)
+        dims = Dims(heads=heads, head_dim=head_dim, max_len=MAX_LEN, seed=seed)
         return lift(build(self.cls, dims, causal=self.causal, options=self.trial)).double().eval()
 
     def masks(self) -> tuple[bool, ...]:
@@ -103,13 +103,20 @@ class Case:
 
 
 def draw(
-    n: int = LENGTH, m: int | None = None, *, masked: bool = False, seed: int = 1, batch: int = 2
+    n: int = LENGTH,
+    m: int | None = None,
+    *,
+    masked: bool = False,
+    seed: int = 1,
+    batch: int = 2,
+    heads: int = HEADS,
+    head_dim: int = HEAD_DIM,
 ) -> Inputs:
     """Normal q, k and v in float64. A mask drops two keys in five, wherever they are, but never the first."""
     generator = torch.Generator().manual_seed(seed)
     m = n if m is None else m
     q, k, v = (
-        torch.randn(batch, HEADS, length, HEAD_DIM, generator=generator, dtype=torch.float64)
+        torch.randn(batch, heads, length, head_dim, generator=generator, dtype=torch.float64)
         for length in (n, m, m)
     )
     if not masked:
@@ -181,13 +188,21 @@ def without_keys(attention: Attention, x: Inputs) -> Bool[Tensor, "B H N"]:
 
 def gradients(out: Tensor, x: Inputs) -> list[Tensor]:
     """Gradients of q, k and v for a fixed random gradient of the output; 0 where one plays no part."""
+    return slopes(out, [x.q, x.k, x.v])
+
+
+def slopes(out: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of any leaves for a fixed random gradient of the output; 0 where one plays no part."""
     if not out.requires_grad:
         raise Broken("the output has no gradient")
+    found = list[Tensor | None](torch.autograd.grad(out, leaves, upstream(out), allow_unused=True))
+    return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)]
+
+
+def upstream(out: Tensor) -> Tensor:
+    """A fixed random gradient of the output."""
     generator = torch.Generator().manual_seed(2)
-    upstream = torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype)
-    inputs = (x.q, x.k, x.v)
-    found = list[Tensor | None](torch.autograd.grad(out, inputs, upstream, allow_unused=True))
-    return [torch.zeros_like(i) if g is None else g for i, g in zip(inputs, found, strict=True)]
+    return torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype)
 
 
 def same(found: Tensor, expected: Tensor, what: str, *, tolerance: float = 1e-9) -> None:

@@ -23,7 +23,9 @@ from variants.laws.case import (
     identical,
     must_serve,
     same,
+    slopes,
 )
+from variants.laws.settings import settings
 
 
 def same_seed(case: Case) -> None:
@@ -78,6 +80,41 @@ def _unchanged(before: dict[str, bytes], when: str) -> None:
     for name, state in _random_states().items():
         if state != before.get(name, state):
             raise Broken(f"{when} changes the global random state of {name}")
+
+
+def global_settings(case: Case) -> None:
+    """Construction, forward and backward leave alone what all variants of a process share."""
+    before = settings()
+    attention = case.build()
+    _as_they_were(before, "construction")
+    x = draw().detached()
+    out = call(attention, x)
+    _as_they_were(before, "forward")
+    gradients(out, x)
+    _as_they_were(before, "backward")
+
+
+def _as_they_were(before: dict[str, object], when: str) -> None:
+    for name, value in settings().items():
+        if value != before[name]:
+            raise Broken(f"{when} changes {name}")
+
+
+def train_mode(case: Case) -> None:
+    """In training mode it computes what it does in evaluation mode, gradients too, and so without any."""
+    attention = case.build()
+    for masked in case.masks():
+        x = draw(masked=masked).detached()
+        leaves = [x.q, x.k, x.v, *(p for p in attention.parameters() if p.requires_grad)]
+        found = list[list[torch.Tensor]]()
+        for mode in (False, True):
+            out = call(attention.train(mode), x)
+            found.append([out, *slopes(out, leaves)])
+        for one, other in zip(*found, strict=True):
+            same(other, one, "training mode against evaluation mode")
+        attention.eval()
+        with torch.no_grad():
+            same(call(attention, x), found[0][0], "without gradients against with them, after training")
 
 
 def state_dict(case: Case) -> None:

@@ -1,6 +1,8 @@
 """Laws on key masks and padding: what is not there has no influence, and nothing at all gives 0."""
 
+import contextlib
 import math
+from dataclasses import replace
 
 import torch
 
@@ -16,12 +18,15 @@ from variants.laws.case import (
     gradients,
     must_serve,
     same,
+    twin,
     without_keys,
 )
 from variants.laws.lifted import Lifted
 from variants.mixer import as_mixer
 
 _HUGE = 1e30
+# Of which the scores are still exact enough for a kernel that computes them again in its backward pass.
+_JUNK = 1e6
 
 
 def _needs_masks(case: Case) -> None:
@@ -30,7 +35,10 @@ def _needs_masks(case: Case) -> None:
 
 
 def padding(case: Case) -> None:
-    """Huge numbers or NaN at masked keys, or more masked keys at the end, change no valid row or gradient."""
+    """Huge numbers or NaN at masked keys, or more masked keys at the end, change no valid row or gradient.
+
+    Nor does junk in padded queries, where a NaN may enter gradients: a kernel multiplies it by 0.
+    """
     _needs_masks(case)
     attention = case.build()
     x = draw(masked=True)
@@ -43,6 +51,7 @@ def padding(case: Case) -> None:
         longer = _append(x, count)
         out = call(attention, longer)[:, :, : x.q.shape[2]]
         same(out, expected, f"{count} more positions, masked")
+    _junk_queries(case)
     for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
         for pad in (math.nan, torch.finfo(dtype).max):
             _pads_without_slope(case, dtype, pad, tolerance)
@@ -67,6 +76,23 @@ def _pads_without_slope(case: Case, dtype: torch.dtype, pad: float, tolerance: f
     for name, grad in zip("kv", found[0][2:], strict=True):
         if bool((grad.masked_select(drop) != 0).any()):
             raise Broken(f"the gradient of {name} is not 0 where it is masked, {where}")
+
+
+def _junk_queries(case: Case) -> None:
+    """What stands in padded queries changes no other row, and if it is finite no gradient of the others."""
+    attention = case.build()
+    x = draw(masked=True).detached()
+    assert x.key_mask is not None
+    drop = ~x.key_mask[:, None, :, None]
+    expected = call(attention, x).masked_fill(drop, 0.0)
+    for junk in (math.nan, _HUGE):
+        out = call(attention, replace(x, q=x.q.detach().masked_fill(drop, junk)))
+        same(out.masked_fill(drop, 0.0), expected, f"{junk:.1e} in padded queries")
+    junk = replace(x, q=x.q.masked_fill(drop, _JUNK)).detached()
+    found = gradients(call(attention, junk).masked_fill(drop, 0.0), junk)
+    for name, one, other in zip("qkv", found, gradients(expected, x), strict=True):
+        one, other = one.masked_fill(drop, 0.0), other.masked_fill(drop, 0.0)
+        same(one, other, f"gradient of {name}, {_JUNK:.1e} in padded queries")
 
 
 def _append(x: Inputs, count: int) -> Inputs:
@@ -95,7 +121,10 @@ def deletion(case: Case) -> None:
 
 
 def no_key_left(case: Case) -> None:
-    """A query without keys gives exactly 0; so are its gradients, and all gradients are finite."""
+    """A query without keys gives exactly 0; so are its gradients, and all gradients are finite.
+
+    The twin says so too, and where nothing is left at all there is still a gradient, of 0.
+    """
     _needs_masks(case)
     attention = case.build()
     x = draw(masked=True).detached()
@@ -115,6 +144,14 @@ def no_key_left(case: Case) -> None:
     for name, grad in zip("kv", found[1:], strict=True):
         if not bool((grad[0] == 0).all()):
             raise Broken(f"the gradient of {name} is not 0 in an example without keys")
+    with contextlib.suppress(Skipped):
+        same(twin(attention, x), out, "the twin, where queries have no key")
+    x = replace(x, key_mask=torch.zeros_like(x.key_mask))
+    out = call(attention, x)
+    for name, one in zip(("output", *"qkv"), (out, *gradients(out, x)), strict=True):
+        if bool((one != 0).any()):
+            what = "output" if name == "output" else f"gradient of {name}"
+            raise Broken(f"the {what} is not 0 where all keys of all examples are masked")
 
 
 def mixer(case: Case) -> None:

@@ -13,14 +13,19 @@ from variants.laws.case import (
     Skipped,
     call,
     draw,
-    gradients,
     kept,
     same,
+    slopes,
     twin,
+    upstream,
     without_keys,
 )
 from variants.laws.lifted import lift
 from variants.pattern import Full
+
+# Heads and their width, other than everywhere else, and a length that is no multiple of them.
+_WIDTHS = ((3, 6), (1, 16))
+_SHORT = 37
 
 # Around 1, around small blocks, around the chunks of the executors.
 _ODD = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 31, 32, 33, 63, 64, 65, 79, 80, 81, 96, 128, 129, 150)
@@ -41,18 +46,26 @@ def dense_twin(case: Case) -> None:
 
 
 def exact_limit(case: Case) -> None:
-    """Compare the exact limit with softmax attention, at the length that it was built for."""
+    """Compare the exact limit with softmax attention at the length, and the widths, that it was built for."""
     if not case.cls.caps.exact_when:
         raise Skipped("it never equals softmax attention, and does not claim to")
-    for n in (1, 5, 33, 97):
-        limit = lift(case.cls.exact_limit(Dims(HEADS, HEAD_DIM, n), causal=case.causal)).double().eval()
+    shapes = [Dims(HEADS, HEAD_DIM, n) for n in (1, 5, 33, 97)]
+    shapes += [Dims(heads, head_dim, _SHORT) for heads, head_dim in _WIDTHS]
+    for dims in shapes:
         for masked in (False, True) if case.cls.caps.key_mask == "exact" else (False,):
-            x = draw(n, masked=masked)
-            keep = Full(case.causal).dense(n, n)
-            if x.key_mask is not None:
-                keep = keep & x.key_mask[:, None, None, :]
-            softmax = masked_softmax(x.q, x.k, keep) @ x.v
-            same(call(limit, x), softmax, f"the exact limit at {n} positions")
+            _compare_limit(case, dims, masked=masked)
+
+
+def _compare_limit(case: Case, dims: Dims, *, masked: bool) -> None:
+    limit = lift(case.cls.exact_limit(dims, causal=case.causal)).double().eval()
+    n = dims.max_len
+    x = draw(n, masked=masked, heads=dims.heads, head_dim=dims.head_dim)
+    keep = Full(case.causal).dense(n, n)
+    if x.key_mask is not None:
+        keep = keep & x.key_mask[:, None, None, :]
+    softmax = masked_softmax(x.q, x.k, keep) @ x.v
+    where = f"{n} positions, {dims.heads} heads of width {dims.head_dim}"
+    same(call(limit, x), softmax, f"the exact limit at {where}")
 
 
 def read_out(case: Case) -> None:
@@ -111,34 +124,59 @@ def zero_values(case: Case) -> None:
 
 
 def gradient(case: Case) -> None:
-    """Compare gradients of q, k and v with those of the twin, or without one with differences."""
+    """Compare gradients of q, k, v and parameters with the twin's, or without a twin with differences."""
     attention = case.build()
+    learned = {name: p for name, p in attention.named_parameters() if p.requires_grad}
     for masked in case.masks():
         x = draw(masked=masked).detached()
-        found = gradients(call(attention, x), x)
+        leaves = {"q": x.q, "k": x.k, "v": x.v, **learned}
+        found = slopes(call(attention, x), list(leaves.values()))
         try:
-            expected = gradients(twin(attention, x), x)
+            expected = slopes(twin(attention, x), list(leaves.values()))
         except Skipped:
-            _against_differences(attention, x, found)
+            _against_differences(attention, x, leaves, found)
             continue
-        for name, one, other in zip("qkv", found, expected, strict=True):
+        for name, one, other in zip(leaves, found, expected, strict=True):
             same(one, other, f"gradient of {name}{' with a key mask' if masked else ''}")
 
 
-def _against_differences(attention: Attention, x: Inputs, found: list[Tensor]) -> None:
+def _against_differences(
+    attention: Attention, x: Inputs, leaves: dict[str, Tensor], found: list[Tensor]
+) -> None:
     """One random direction, by central differences."""
     step = 1e-6
     generator = torch.Generator().manual_seed(3)
-    upstream = torch.randn(x.q.shape, generator=torch.Generator().manual_seed(2), dtype=x.q.dtype)
     ways = [torch.randn(g.shape, generator=generator, dtype=g.dtype) for g in found]
+    ends = list[Tensor]()
     with torch.no_grad():
-        ends = [
-            call(attention, Inputs(x.q + s * ways[0], x.k + s * ways[1], x.v + s * ways[2], x.key_mask))
-            for s in (step, -step)
-        ]
-    slope = ((ends[0] - ends[1]) * upstream).sum() / (2 * step)
+        for signed in (step, -step):
+            _move(leaves, ways, signed)
+            ends.append(call(attention, x))
+            _move(leaves, ways, -signed)
+    slope = ((ends[0] - ends[1]) * upstream(ends[0])).sum() / (2 * step)
     inner = torch.stack([(g * w).sum() for g, w in zip(found, ways, strict=True)]).sum()
     same(inner, slope, "gradient against central differences", tolerance=1e-5)
+
+
+def _move(leaves: dict[str, Tensor], ways: list[Tensor], step: float) -> None:
+    for leaf, way in zip(leaves.values(), ways, strict=True):
+        leaf.add_(way, alpha=step)
+
+
+def widths(case: Case) -> None:
+    """Forward is the twin at other numbers of heads and other head widths too."""
+    served = 0
+    for heads, head_dim in _WIDTHS:
+        attention = case.build(heads=heads, head_dim=head_dim)
+        where = f"{heads} heads of width {head_dim}"
+        for masked in case.masks():
+            x = draw(_SHORT, masked=masked, heads=heads, head_dim=head_dim)
+            if attention.why_not(x.request()):
+                continue
+            served += 1
+            _compare_if_twin(attention, x, where)
+    if not served:
+        raise Skipped(f"it serves {_SHORT} positions at no other width")
 
 
 def odd_sizes(case: Case) -> None:
