@@ -61,7 +61,6 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
     # Dropout is the one thing that draws from torch's global generator; this process is this cell's own.
     torch.manual_seed(cell.seed)
     best, best_step = fit(network, cell, train, validation, trace := Trace())
-    peak = step_peak(network, cell, train)
     last = evaluate(network, test, cell)
     network.load_state_dict(best)
     score = evaluate(network, test, cell)
@@ -77,7 +76,7 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         data_wait_s=trace.data_wait_s,
         tokens=trace.tokens,
         examples=cell.steps * cell.batch,
-        peak_bytes=peak,
+        peak_bytes=step_peak(network, cell, train),
         rss_peak_bytes=rss_peak_bytes(),
         parameters=learned(network),
         variant_parameters=sum(learned(one) for one in variants(network)),

@@ -18,7 +18,7 @@ from results.spec import Spec
 from tests.bench import faulty
 from tests.bench.faulty import GivesNan
 from variants import VARIANTS
-from variants.contract import unavailable
+from variants.contract import LAWS, unavailable
 from variants.interface import Dims, Variant
 
 TASK = "recall(distance=4, length=24, pairs=2, keys=4, values=4, test=64, train=256, validation=64)"
@@ -227,6 +227,7 @@ def test_a_variant_that_ignores_padding_is_not_trained():
 
 
 def test_what_announces_another_training_mode_is_asked_in_evaluation_mode():
+    assert training_gate.TRAIN_MODE in LAWS
     assert run(cell(), faulty.AnnouncesTrainMode).gate is not None
 
 
