@@ -81,8 +81,8 @@ class Matrix(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     description: str = ""
-    cell_timeout_s: Annotated[float, Field(gt=0)] = 600.0
-    memory_limit_gib: Annotated[float, Field(gt=0)] | None = Field(
+    cell_timeout_s: Annotated[float, Field(gt=0, le=1e6)] = 600.0
+    memory_limit_gib: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         default=None, description="of one cell; by default four fifths of what is free when the run starts"
     )
     variants: tuple[str, ...] = Field(default=(), description="the axis of sweeps that name no variant")
@@ -179,6 +179,17 @@ def _union(first: Sequence[Value], second: Sequence[Value]) -> list[Value]:
     return list(dict.fromkeys((*first, *second)))
 
 
+# What pydantic calls by Python's names.
+_IN_TOML = {
+    "tuple_type": "must be an array",
+    "list_type": "must be an array",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "too_short": "must not be empty",
+}
+_KINDS = (".bool", ".int", ".float", ".str")
+
+
 def _first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The first complaint of pydantic in one line: where, what, and what was given."""
     first = error.errors()[0]
@@ -187,6 +198,11 @@ def _first_problem(error: ValidationError, model: type[BaseModel] | None = None)
         names = list(Sweep.model_fields if where.startswith("sweep.") else model.model_fields)
         return f"unknown key {where!r}; {did_you_mean(str(first['loc'][-1]), names)}"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in _IN_TOML:
+        message = _IN_TOML[first["type"]]
+    elif where.endswith(_KINDS):
+        # Of each kind of value pydantic says that it is not given; the first would be said to be meant.
+        where, message = where.rpartition(".")[0], "must be a number, a string, true or false"
     if first["type"] in ("value_error", "missing"):
         return f"{where}: {message}" if where else message
     return f"{where} = {first['input']!r}: {message[0].lower()}{message[1:]}"

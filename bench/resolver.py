@@ -31,13 +31,18 @@ class Outside:
         """Read the notation of `--file`.
 
         Raises:
-            ValueError: there is no colon, or what follows it is not a spec.
+            ValueError: it does not name a file of Python and a class in it, or not in UTF-8.
         """
-        path, colon, call = text.rpartition(":")
+        # The first such colon: a value of an option may hold others.
+        path, colon, call = text.partition(".py:")
         if not colon or not path:
             raise ValueError(f"cannot read {text!r}: write path.py:Class")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"cannot read {text!r}: a path must be UTF-8") from None
         spec = Spec.parse(call)
-        return cls(f"{path}:{spec.name}", spec)
+        return cls(f"{path}.py:{spec.name}", spec)
 
 
 class Resolver:
@@ -47,7 +52,7 @@ class Resolver:
         self.outside = dict[str, str]()
         for entry in outside:
             other = self.outside.setdefault(entry.spec.name, entry.reference)
-            if other != entry.reference:
+            if _place(other) != _place(entry.reference):
                 raise ValueError(
                     f"two files give a variant named {entry.spec.name!r}: {other} and {entry.reference}; "
                     "rename one of the classes"
@@ -69,7 +74,7 @@ class Resolver:
 
     def files(self, wanted: Iterable[Spec]) -> list[Path]:
         """The files given that these specs name."""
-        return [Path(self.outside[s.name].rpartition(":")[0]) for s in wanted if s.name in self.outside]
+        return [_place(self.outside[s.name]) for s in wanted if s.name in self.outside]
 
     def variant(self, spec: Spec) -> type[Variant]:
         """The class that a spec names.
@@ -128,6 +133,10 @@ class Resolver:
         if spec.name in self.outside:
             return "file"
         return BUILT_IN if spec.name in VARIANTS else "entry point"
+
+
+def _place(reference: str) -> Path:
+    return Path(reference.rpartition(":")[0]).resolve()
 
 
 @functools.cache

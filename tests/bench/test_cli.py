@@ -99,6 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "damaged" / "torn").mkdir(parents=True)
     (path / "damaged" / "torn" / "plan-0.json").touch()
     (path / "odd.py").write_text(ODD)
+    (path / "bounds.toml").write_text(MATRIX.replace("[[", "memory_limit_gib = inf\n[["))
     (path / "exits.py").write_text("import sys; sys.exit(0)")
     (path / "bare.py").write_text("from variants.interface import Attention\nclass Bare(Attention): pass\n")
     done = attnbench(path, "run", "small.toml")
@@ -243,6 +244,11 @@ def test_only_children_import_a_file(tmp_path: Path):
         assert str(os.getpid()) not in pids
 
 
+def test_one_file_may_be_written_in_two_ways(folder: Path):
+    words = ("--file", "own.py:MyWindow(left=3)", "--file", "./own.py:MyWindow(left=4)")
+    assert attnbench(folder, "plan", "small.toml", *words).returncode == 0
+
+
 def test_two_files_of_one_name_are_refused(folder: Path):
     (folder / "other.py").write_text((folder / "own.py").read_text())
     done = attnbench(folder, "check", "--file", "own.py:MyWindow", "--file", "other.py:MyWindow")
@@ -255,6 +261,12 @@ def test_check_exits_1_on_a_broken_variant(folder: Path, name: str):
     done = attnbench(folder, "check", "--file", f"{FAULTY}:{name}")
     assert done.returncode == 1
     assert f"{name} breaks the contract" in done.stdout
+
+
+def test_a_limit_that_no_clock_can_wait_for_is_refused(folder: Path):
+    done = attnbench(folder, "check", "--limit", "inf", "sdpa")
+    assert done.returncode == 2
+    assert "--limit" in done.stderr
 
 
 def test_check_stops_a_variant_that_hangs(folder: Path):
@@ -352,6 +364,9 @@ def test_env_says_what_a_record_would_carry(folder: Path):
         (["check", "--file", "own.py:MyWindw"], "did you mean MyWindow"),
         (["check", "--file", "own.py"], "write path.py:Class"),
         (["check", "--file", "exits.py:A"], "SystemExit"),
+        (["check", "--file", "\udcff.py:A"], r"cannot read '\udcff.py:A'"),
+        (["check", "--file", "own.py:MyWindow(left='c:d')"], "left must be int, not 'c:d'"),
+        (["run", "bounds.toml"], "memory_limit_gib = inf"),
         (["check", "--file", "bare.py:Bare"], "declares no caps"),
         (["run", "small.toml", "--results", "own.py"], "own.py"),
         (["list", "runs", "--results", "own.py"], "own.py is not a folder"),

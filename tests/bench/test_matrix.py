@@ -73,6 +73,14 @@ def test_shipped_matrices_are_read_by_name(name: str):
         ('"speed"', '"sped"', "sweep.0.protocol = 'sped'"),
         ('"fwd_bwd"', '"bwd"', "pass = 'bwd'"),
         ('"sdpa"', '"sdpa("', "cannot read 'sdpa\\('"),
+        ("[8, 16]", "8", "sweep.0.axes.length = 8: must be an array"),
+        ("[8, 16]", "[[8]]", "axes.length.0 = \\[8\\]: must be a number, a string, true or false"),
+        ("variants =", "cell_timeout_s = inf\nvariants =", "cell_timeout_s = inf: input should be less than"),
+        (
+            "variants =",
+            "memory_limit_gib = 1e9\nvariants =",
+            "memory_limit_gib = 1000000000.0: input should be",
+        ),
         ("variants =", "# variants =", "sweep 1 \\(speed\\) names no variant"),
     ],
 )

@@ -252,6 +252,30 @@ def test_an_unknown_variant_is_a_usage_error(tmp_path: Path, capsys: pytest.Capt
     assert "windov" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--threads", "0"], "--threads: must be a whole number from 1 up, not '0'"),
+        (["--threads", "999999999999999"], "--threads: must be at most"),
+        (["--samples", "0"], "--samples: must be a whole number from 1 up, not '0'"),
+        (["--samples", "x"], "not 'x'"),
+        (["--lengths", "64", "-1"], "not '-1'"),
+        (["--lengths", "0"], "--lengths: must be a whole number from 1 up, not '0'"),
+        (["--csv", "/dev/null/race.csv"], "cannot write --csv /dev/null/race.csv"),
+    ],
+)
+def test_a_wrong_option_is_a_usage_error(words: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+    try:
+        code = command.main(words, [make(same)])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
 @pytest.mark.parametrize("entry", DUELS, ids=lambda entry: entry.label(1024) + " " + entry.peer)
 def test_the_race_names_variants_as_they_are(entry: Duel):
     spec = duel.Spec.parse(entry.variant(1024))

@@ -37,6 +37,11 @@ def main(arguments: Sequence[str] | None = None, duels: Sequence[Duel] = DUELS) 
         return 2
     chosen = [duel for duel in duels if not options.only or _name(duel) in options.only]
     rows: list[verdict.Row] = []
+    try:
+        verdict.write(rows, options.csv)
+    except OSError as error:
+        print(f"cannot write --csv {options.csv}: {error}", file=sys.stderr)
+        return 2
     total, start = len(chosen) * len(options.lengths) * 2, time.monotonic()
     print(verdict.heading())
     for duel in chosen:
@@ -76,14 +81,29 @@ def _name(duel: Duel) -> str:
     return Spec.parse(duel.variant(LENGTHS[0])).name
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, not {text!r}")
+    return int(text)
+
+
+def _threads(text: str) -> int:
+    count, cores = _count(text), os.cpu_count() or 1
+    if count > cores:
+        raise argparse.ArgumentTypeError(f"must be at most {cores}, the cores of this machine, not {count}")
+    return count
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="race", description="Race every variant against the public implementation of its paper."
     )
-    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, metavar="N")
+    parser.add_argument("--lengths", type=_count, nargs="+", default=LENGTHS, metavar="N")
     parser.add_argument("--only", action="append", default=[], metavar="VARIANT", help="may be repeated")
-    parser.add_argument("--samples", type=int, default=Effort().pairs, help="pairs of calls a row, at least")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--samples", type=_count, default=Effort().pairs, help="pairs of calls a row, at least"
+    )
+    parser.add_argument("--threads", type=_threads, default=2)
     parser.add_argument("--csv", type=Path, default=CSV)
     return parser.parse_args(arguments)
 
