@@ -70,7 +70,7 @@ def show(document: object, as_json: bool, text: Callable[[], None]) -> None:
         text()
 
 
-def page(kind: str, *, as_json: bool) -> str:
+def page(kind: str, *, as_json: bool = False) -> str:
     """The Markdown page of one list.
 
     Raises:
