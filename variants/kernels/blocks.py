@@ -20,7 +20,8 @@ from variants.interface import Cost, Request
 from variants.kernels.derivative import first_derivative
 from variants.kernels.fused import FOLD, fold_key_mask
 from variants.kernels.lists import Lists
-from variants.kernels.products import Room, weights_and_slopes
+from variants.kernels.products import weights_and_slopes
+from variants.kernels.room import Room
 
 # Bytes of gathered keys and values in a slab: what a cache holds; elsewhere, what keeps a device busy.
 _SLAB = {"cpu": 2**22}

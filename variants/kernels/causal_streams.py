@@ -15,7 +15,7 @@ from variants.kernels.fading import LOWEST, Fading, fading
 from variants.kernels.feature_maps import key_features, mapped, norms_of, query_features, write_slopes
 from variants.kernels.normalisers import along_of, divide, divided
 from variants.kernels.slabs import Slab, empty_like, slabs
-from variants.kernels.streams import Call, Plan, Slopes, no_slopes
+from variants.kernels.sums import Call, Plan, Slopes, no_slopes
 
 # Rows of a chunk, at least. Beside P features, products inside a chunk should not outweigh the state's.
 SHORTEST = 64
@@ -223,8 +223,10 @@ class _Chunk:
             of_k.masked_fill_(self.dropped, 0.0)
         to_v = slab.of(found.v)
         to_v.copy_(of_v.unflatten(0, to_v.shape[:2]))
-        write_slopes(plan.of_q, self.q, self.phi_q, of_q, slab.of(found.q), found.weights_q)
-        write_slopes(plan.of_k, self.k, self.phi_k, of_k, slab.of(found.k), found.weights_k)
+        of_q = of_q.mul_(self.phi_q) if plan.of_q.exponential else of_q
+        of_k = of_k.mul_(self.phi_k) if plan.of_k.exponential else of_k
+        write_slopes(self.q, of_q, slab.of(found.q), found.weights_q)
+        write_slopes(self.k, of_k, slab.of(found.k), found.weights_k)
 
 
 def _add_after(

@@ -9,6 +9,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from variants.kernels.uncast import uncast
+
 # Numbers of a slab of channels: transforms of slabs stay in the cache, and memory is that of few.
 _SLAB = 1 << 19
 
@@ -27,7 +29,7 @@ def exponential_sums(
     e^{z l} is e^{z l0} e^{z r}, with l0 a multiple of about sqrt(N) and r less than that. The sums over n are
     then one real matrix product a channel, and nothing of size E x n x N exists. Autocast leaves it alone.
     """
-    with torch.autocast(rates.device.type, enabled=False):
+    with uncast(rates):
         return _exponential_sums(weights, rates, length)
 
 

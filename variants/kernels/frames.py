@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from variants.kernels.derivative import first_derivative
 from variants.kernels.slabs import Slab, slabs
+from variants.kernels.uncast import uncast
 
 
 class Maps(NamedTuple):
@@ -47,7 +48,7 @@ class _Network(torch.autograd.Function):
         *weights, ctx.left = given
         ctx.save_for_backward(x, *weights)
         maps, out = Maps(*(w.to(x.dtype) for w in weights)), x.new_empty(x.shape)
-        with torch.autocast(x.device.type, enabled=False):
+        with uncast(x):
             for slab, _, hidden in _hidden(x, maps, ctx.left, backward=False):
                 own = out[slab.examples, slab.rows].view(-1, out.shape[2])
                 torch.addmm(maps.out_bias, hidden, maps.out.T, out=own)
@@ -60,7 +61,7 @@ class _Network(torch.autograd.Function):
         maps, precise = Maps(*(w.to(x.dtype) for w in weights)), torch.promote_types(x.dtype, torch.float32)
         to_x = torch.zeros_like(x, dtype=precise) if ctx.needs_input_grad[0] else None
         slopes = Maps(*(torch.zeros_like(w, dtype=precise) for w in weights))
-        with torch.autocast(x.device.type, enabled=False):
+        with uncast(x):
             for slab, windows, hidden in _hidden(x, maps, ctx.left, backward=True):
                 own = grad[slab.examples, slab.rows].reshape(-1, x.shape[2])
                 _add(slopes.out, slopes.out_bias, own, hidden)

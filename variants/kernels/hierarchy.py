@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from variants.interface import Request
 from variants.kernels.fused import FusedCost
+from variants.kernels.uncast import uncast
 
 # Sums of exponentials below this count as none; a row that has a key has one of at least 1.
 _SMALLEST = 1e-12
@@ -46,7 +47,7 @@ def hierarchical_attention(
     key_mask: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, "B H N D"]:
     """All levels; block is even. In float32 for half types, whatever autocast says, as averages must be."""
-    with torch.autocast(q.device.type, enabled=False):
+    with uncast(q):
         return _attend_levels(q, k, v, block, key_mask)
 
 

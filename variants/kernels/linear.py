@@ -19,7 +19,9 @@ from variants.kernels.causal_streams import State, attend_causal, attend_causal_
 from variants.kernels.derivative import first_derivative
 from variants.kernels.feature_maps import Features
 from variants.kernels.normalisers import normalised
-from variants.kernels.streams import Call, Plan, Slopes, Sums, attend, attend_backward
+from variants.kernels.streams import attend, attend_backward
+from variants.kernels.sums import Call, Plan, Slopes, Sums
+from variants.kernels.uncast import uncast
 from variants.pattern import Full
 
 GIVEN = Features()
@@ -57,9 +59,20 @@ def kernelized_attention(
     weights = (*of_q.weights, *of_k.weights)
     keeps = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights))
     plan = Plan(of_q, of_k, causal=causal, by_feature=by_feature, keeps=keeps)
+    if not keeps:
+        return _attend(plan, _call(plan, q, k, v, key_mask, weights))[0]
     out = _Kernelized.apply(plan, q, k, v, key_mask, *weights)
     assert isinstance(out, Tensor)
     return out
+
+
+def _attend(plan: Plan, call: Call) -> tuple[Float[Tensor, "B H N D"], Sequence[Tensor | None]]:
+    """The output, and the sums that the backward pass wants."""
+    with uncast(call.q):
+        if not plan.causal:
+            return attend(plan, call)
+        out, states = attend_causal(plan, call)
+        return out, [x for state in states for x in state]
 
 
 class _Kernelized(torch.autograd.Function):
@@ -70,16 +83,9 @@ class _Kernelized(torch.autograd.Function):
         ctx: Any, plan: Plan, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, *weights: Tensor
     ) -> Tensor:
         """Attend; keep the sums."""
-        call = _call(plan, q, k, v, key_mask, weights)
-        with _precisely(q):
-            if plan.causal:
-                out, states = attend_causal(plan, call)
-                sums = tuple(x for state in states for x in state)
-            else:
-                out, sums = attend(plan, call)
-        if plan.keeps:
-            ctx.plan = plan
-            ctx.save_for_backward(q, k, v, key_mask, *weights, *sums)
+        out, sums = _attend(plan, _call(plan, q, k, v, key_mask, weights))
+        ctx.plan = plan
+        ctx.save_for_backward(q, k, v, key_mask, *weights, *sums)
         return out
 
     @staticmethod
@@ -93,16 +99,11 @@ class _Kernelized(torch.autograd.Function):
         count = len(plan.of_q.weights) + len(plan.of_k.weights)
         weights, sums = rest[:count], rest[count:]
         call = _call(plan, q, k, v, key_mask, weights)
-        with _precisely(q):
+        with uncast(q):
             found = _slopes(plan, call, sums, grad)
         learned = iter((*found.weights_q, *found.weights_k))
         of_weights = (next(learned) if w.requires_grad else None for w in weights)
         return None, found.q, found.k, found.v, None, *of_weights
-
-
-def _precisely(q: Tensor) -> torch.autocast:
-    """No autocast: half types are mapped and summed in float32."""
-    return torch.autocast(q.device.type, enabled=False)
 
 
 def _slopes(plan: Plan, call: Call, sums: Sequence[Any], grad: Tensor) -> Slopes:
@@ -120,7 +121,9 @@ def _call(
     return Call(q, k, v, key_mask, weights[:count], weights[count:])
 
 
-def kernelized_cost(request: Request, *, features: int, causal: bool, exponential: bool = False) -> Cost:
+def kernelized_cost(
+    request: Request, *, features: int, causal: bool, exponential: bool = False, by_feature: bool = False
+) -> Cost:
     """The cost of `kernelized_attention`, feature maps aside.
 
     Pairs are covered by sums and not computed one by one, so all of them count as useful and none as waste.
@@ -130,19 +133,21 @@ def kernelized_cost(request: Request, *, features: int, causal: bool, exponentia
         features: to a query or key.
         causal: whether sums go over j <= i only.
         exponential: their exponents' maxima are kept beside the norms; with causal one for all features.
+        by_feature: nothing is divided by norms that are products.
     """
     lines, width = request.batch * request.heads, request.head_dim
-    size = max(request.dtype.itemsize, 4)
     if causal:
         chunk = chunk_length(request.queries, features)
         count, rest = divmod(request.queries, chunk)
         inside = count * chunk**2 + rest**2
         later, earlier = request.queries - chunk, (count + bool(rest) - 1) * chunk
-        forward = inside * (features + width) + (later + earlier) * features * width
-        backward = inside * (3 * features + 2 * width) + 2 * (later + earlier) * features * width
+        sums, norms = (later + earlier) * features * width, later * features
+        forward = inside * (features + width) + sums + norms
+        backward = inside * (3 * features + 2 * width) + 2 * sums + norms
         kept = earlier // chunk * (features * (width + 1) + exponential)
     else:
-        forward = (request.queries + request.keys) * features * width
+        norms = 0 if by_feature else request.queries
+        forward = ((request.queries + request.keys) * width + norms) * features
         backward = 2 * forward
         kept = features * (width + 1 + exponential)
     pairs = lines * Full(causal).pairs(request.queries, request.keys)
@@ -151,7 +156,7 @@ def kernelized_cost(request: Request, *, features: int, causal: bool, exponentia
         flops_backward=2 * lines * backward,
         pairs_useful=pairs,
         pairs_executed=pairs,
-        bytes_saved=lines * kept * size,
+        bytes_saved=lines * kept * max(request.dtype.itemsize, 4),
         state=request.heads * (features * (width + 1) + exponential) if causal else None,
         reach=None,
         look_ahead=0 if causal else None,

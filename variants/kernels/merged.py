@@ -15,6 +15,7 @@ from torch import Tensor
 
 from variants.kernels.derivative import first_derivative
 from variants.kernels.passes import Whole, attend, attend_backward
+from variants.kernels.uncast import uncast
 
 # Queries that share a pass over causal columns.
 COLUMN_SLAB = 512
@@ -76,7 +77,7 @@ class _Merged(torch.autograd.Function):
         """Attend part by part, then average with weights exp(lse of the part - lse of all)."""
         parts = tuple(parts)
         # Products in float32 at least, whatever autocast would make of them.
-        with torch.autocast(q.device.type, enabled=False):
+        with uncast(q):
             kept = [tuple(part.arrange(q, k, v)) for part in parts]
             out, lse = _average(parts, kept, scale)
         ctx.parts, ctx.scale, ctx.counts = parts, scale, [len(its) for its in kept]
@@ -92,7 +93,7 @@ class _Merged(torch.autograd.Function):
         precise = torch.promote_types(out.dtype, torch.float32)
         of_queries, of_keys = ctx.shapes
         slopes = Slopes(*(grad.new_zeros(shape, dtype=precise) for shape in (of_queries, of_keys, of_keys)))
-        with torch.autocast(out.device.type, enabled=False):
+        with uncast(out):
             for part, count in zip(ctx.parts, ctx.counts, strict=True):
                 part.add_slopes(rest[:count], Whole(dense_rows(grad), out, lse, ctx.scale), slopes)
                 rest = rest[count:]

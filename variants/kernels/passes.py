@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from variants.kernels.products import Added, Room, add_product, slab, softmax_rows, weights_and_slopes
+from variants.kernels.products import Added, add_product, slab, softmax_rows, weights_and_slopes
+from variants.kernels.room import Room
 
 # Where torch has these two operators, which it does not document.
 _FUSED_ON = "cpu"

@@ -4,13 +4,14 @@ A pass is a few queries that see a few keys. Passes are the batch axis L of the 
 as have scores that stay in the cache, and one room holds the scores of all such slabs in turn.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from variants.kernels.room import Room
 
 # What is added to some columns of the scores of a slab, of a shape that broadcasts to theirs.
 Added = Sequence[tuple[slice, Tensor]]
@@ -26,22 +27,6 @@ _SCORES_ELSE = 2**26
 def slab(scores: int, device: torch.device) -> int:
     """How many passes of so many scores are computed at once; one at least."""
     return max(_SCORES.get(device.type, _SCORES_ELSE) // scores, 1)
-
-
-class Room:
-    """Memory for the scores of one slab after the other, in float32 at least."""
-
-    def __init__(self, like: Tensor) -> None:
-        """Of the type in which passes over inputs like this one are computed, and where it is."""
-        self.dtype, self.device = torch.promote_types(like.dtype, torch.float32), like.device
-        self.held = torch.empty(0, dtype=self.dtype, device=self.device)
-
-    def take(self, *shape: int) -> Tensor:
-        """Room for so many numbers; what was written there before may be gone."""
-        size = math.prod(shape)
-        if size > len(self.held):
-            self.held = torch.empty(size, dtype=self.dtype, device=self.device)
-        return self.held[:size].view(shape)
 
 
 def softmax_rows(

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from variants.kernels.derivative import first_derivative
+from variants.kernels.uncast import uncast
 
 
 def project(p: Float[Tensor, "#H S M"], x: Float[Tensor, "B H M D"]) -> Float[Tensor, "B H S D"]:
@@ -40,7 +41,7 @@ class _Shared(torch.autograd.Function):
         p, x = ctx.saved_tensors
         of_p = of_x = None
         # Under autocast the slots come in another type than p and x, whose gradients must not.
-        with torch.autocast(x.device.type, enabled=False):
+        with uncast(x):
             grad = grad.to(x.dtype)
             if ctx.needs_input_grad[0]:
                 of_p = grad.transpose(0, 1).flatten(1) @ x.transpose(0, 1).flatten(1).mT

@@ -23,10 +23,12 @@ def relu_features(w: Float[Tensor, "P D"]) -> Features:
     return Features(_relu, back=_relu_slope, width=len(w), weights=(w,))
 
 
-def _exponents(x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"]) -> Float[Tensor, "B H R P"]:
+def _exponents(
+    x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"], out: Tensor | None = None
+) -> Float[Tensor, "B H R P"]:
     """W x' - |x'|^2 / 2; w is W / D^(1/4)."""
     del first
-    return (x @ w.T).sub_(_half_square(x) * x.square().sum(-1, keepdim=True))
+    return torch.matmul(x, w.T, out=out).sub_(_half_square(x) * x.square().sum(-1, keepdim=True))
 
 
 def _exponent_slope(slope: Tensor, found: Tensor, x: Tensor, w: Float[Tensor, "P D"]) -> Tensor:
@@ -40,10 +42,12 @@ def _half_square(x: Tensor) -> float:
     return 0.5 * x.shape[-1] ** -0.5
 
 
-def _relu(x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"]) -> Float[Tensor, "B H R P"]:
+def _relu(
+    x: Float[Tensor, "B H R D"], first: int, w: Float[Tensor, "P D"], out: Tensor | None = None
+) -> Float[Tensor, "B H R P"]:
     """relu(W x / sqrt(P)) + EPSILON; w is W / sqrt(P)."""
     del first
-    return (x @ w.T).relu_().add_(EPSILON)
+    return torch.matmul(x, w.T, out=out).relu_().add_(EPSILON)
 
 
 def _relu_slope(slope: Tensor, found: Tensor, x: Tensor, w: Float[Tensor, "P D"]) -> Tensor:

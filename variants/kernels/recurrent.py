@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from variants.interface import Cost, Request
+from variants.kernels.uncast import uncast
 
 # From a time-major sequence, N B E, to the states after each step, N B S.
 Run = Callable[[Float[Tensor, "N B E"]], Float[Tensor, "N B S"]]
@@ -60,7 +61,7 @@ def run_cells(
         mask: positions that exist.
     """
     precise, ways = torch.promote_types(x.dtype, torch.float32), list[Tensor]()
-    with torch.autocast(x.device.type, enabled=False):
+    with uncast(x):
         for way, cell in enumerate(cells):
             weights = [w.to(precise) for w in cell.parameters()]
 

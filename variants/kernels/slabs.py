@@ -9,7 +9,7 @@ from torch import Tensor
 # Numbers of features in a slab of the forward pass; half as many go into one of the backward pass, where
 # twice as many are alive. About 2 MB in float32: they stay in the caches from map to product, and calls do
 # not count.
-SLAB = 2**19
+SLAB = 2**20
 
 # Elsewhere than on a CPU calls cost more and caches do less.
 SLAB_ELSEWHERE = 2**24
@@ -28,7 +28,8 @@ class Slab(NamedTuple):
         """A view, by the calls that cost least."""
         first, last = self.examples.start, self.examples.stop
         own = x if last - first == x.shape[0] else x[first:last]
-        return own.narrow(2, self.rows.start, self.rows.stop - self.rows.start)
+        rows = self.rows.stop - self.rows.start
+        return own if rows == x.shape[2] else own.narrow(2, self.rows.start, rows)
 
     def lines(
         self, x: Float[Tensor, "B H N X"], dtype: torch.dtype, dropped: Bool[Tensor, "b 1 R 1"] | None = None

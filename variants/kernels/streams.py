@@ -8,16 +8,14 @@ a running maximum with which the sums are rescaled, and the largest of each quer
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from variants.kernels.fading import LOWEST
 from variants.kernels.feature_maps import (
-    Features,
     key_features,
     mapped,
     norms_of,
@@ -25,97 +23,22 @@ from variants.kernels.feature_maps import (
     write_slopes,
 )
 from variants.kernels.normalisers import along_of, divide, divided, smallest
+from variants.kernels.room import Room
 from variants.kernels.slabs import Slab, empty_like, slabs
+from variants.kernels.sums import Call, Plan, Slopes, Sums, no_slopes
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What is computed, and whether a backward pass may follow.
-
-    Attributes:
-        of_q: features of the queries.
-        of_k: features of the keys.
-        causal: whether sums go over j <= i only.
-        by_feature: each feature averages the values with weights that sum to 1 over the keys.
-        keeps: a backward pass may follow.
-    """
-
-    of_q: Features
-    of_k: Features
-    causal: bool
-    by_feature: bool
-    keeps: bool
-
-
-class Call(NamedTuple):
-    """One call: q, k, v and the mask, and the weights of both maps."""
-
-    q: Float[Tensor, "B H N E"]
-    k: Float[Tensor, "B H M E"]
-    v: Float[Tensor, "B H M D"]
-    key_mask: Bool[Tensor, "B M"] | None
-    weights_q: Sequence[Tensor]
-    weights_k: Sequence[Tensor]
-
-    @property
-    def precise(self) -> torch.dtype:
-        """The type of all sums."""
-        return torch.promote_types(self.v.dtype, torch.float32)
-
-
-class Sums(NamedTuple):
-    """What queries must know of all keys, or gradients of that.
-
-    Attributes:
-        values: the sum of phi(k) v^T, B and H as one axis; with `by_feature` over that of phi(k).
-        norms: the sum of phi(k).
-        tops: for exponential features, what was subtracted from the exponents.
-    """
-
-    values: Float[Tensor, "L P D"]
-    norms: Float[Tensor, "B H 1 P"]
-    tops: Float[Tensor, "B H 1 P"] | None
-
-    def at(self, slab: Slab) -> "Sums":
-        """Those of the examples of a slab."""
-        heads, examples = self.norms.shape[1], slab.examples
-        lines = slice(examples.start * heads, examples.stop * heads)
-        tops = None if self.tops is None else self.tops[examples]
-        return Sums(self.values[lines], self.norms[examples], tops)
-
-    def add(self, phi: Float[Tensor, "b H R P"], v: Float[Tensor, "L R D"]) -> None:
-        """Add rows of products phi v^T to the values."""
-        torch.baddbmm(self.values, phi.flatten(0, 1).transpose(1, 2), v, out=self.values)
-
-
-class Slopes(NamedTuple):
-    """Gradients of q, k and v, and of the weights of both maps."""
-
-    q: Float[Tensor, "B H N E"]
-    k: Float[Tensor, "B H M E"]
-    v: Float[Tensor, "B H M D"]
-    weights_q: list[Tensor]
-    weights_k: list[Tensor]
-
-
-def no_slopes(call: Call) -> Slopes:
-    """Room for those of q, k and v; 0 for those of the weights that learn."""
-    of_q, of_k, of_v = (empty_like(x, x.shape[-1]) for x in (call.q, call.k, call.v))
-    weights_q, weights_k = (
-        [torch.zeros_like(w) for w in weights if w.requires_grad]
-        for weights in (call.weights_q, call.weights_k)
-    )
-    return Slopes(of_q, of_k, of_v, weights_q, weights_k)
+# (gradient of a softmax, the softmax, axis, type) to the gradient of its exponents, in one pass.
+_softmax_backward: Any = torch.ops.aten._softmax_backward_data.out
 
 
 def attend(plan: Plan, call: Call) -> tuple[Float[Tensor, "B H N D"], Sums]:
     """The output, and the sums that the backward pass wants."""
-    sums = _nothing(plan, call)
+    sums, room = _unwritten(plan, call), Room(call.v)
     for group in slabs(call.k, sums.norms.shape[-1]):
         own = sums.at(group[0])
         for slab in group:
-            _add_keys(plan, call, slab, own)
-    if sums.tops is not None:
+            _add_keys(plan, call, slab, own, room, first=slab is group[0])
+    if sums.tops is not None and call.key_mask is not None:
         # Without keys there is no largest exponent; the sums are 0 with any.
         sums.tops.masked_fill_(sums.tops == LOWEST, 0.0)
     if plan.by_feature:
@@ -124,16 +47,17 @@ def attend(plan: Plan, call: Call) -> tuple[Float[Tensor, "B H N D"], Sums]:
     for group in slabs(call.q, sums.norms.shape[-1]):
         own = sums.at(group[0])
         for slab in group:
-            _answer(plan, call, slab, own, slab.of(out))
+            _answer(plan, call, slab, own, room, slab.of(out))
     return out, sums
 
 
-def _nothing(plan: Plan, call: Call) -> Sums:
+def _unwritten(plan: Plan, call: Call) -> Sums:
+    """Sums, whatever stands there."""
     batch, heads, _, width = call.k.shape
     features = plan.of_k.width or width
-    values = call.v.new_zeros(batch * heads, features, call.v.shape[-1], dtype=call.precise)
-    norms = values.new_zeros(batch, heads, 1, features)
-    return Sums(values, norms, torch.full_like(norms, LOWEST) if plan.of_k.exponential else None)
+    values = call.v.new_empty(batch * heads, features, call.v.shape[-1], dtype=call.precise)
+    norms = values.new_empty(batch, heads, 1, features)
+    return Sums(values, norms, torch.empty_like(norms) if plan.of_k.exponential else None)
 
 
 def _below(sums: Sums) -> Float[Tensor, "L P 1"]:
@@ -141,15 +65,22 @@ def _below(sums: Sums) -> Float[Tensor, "L P 1"]:
     return sums.norms.flatten(0, 1).transpose(1, 2).clamp(min=smallest(sums.norms.dtype))
 
 
-def _add_keys(plan: Plan, call: Call, slab: Slab, sums: Sums) -> None:
+def _add_keys(plan: Plan, call: Call, slab: Slab, sums: Sums, room: Room, *, first: bool) -> None:
     """Add up the keys of a slab, into the sums of its examples."""
     dropped = slab.dropped(call.key_mask)
-    y = mapped(plan.of_k, call.k, slab, call.weights_k, dropped).features
+    y = mapped(plan.of_k, call.k, slab, call.weights_k, dropped, room=room).features
     if sums.tops is not None:
-        _raise(sums.tops, sums, y if dropped is None else y.masked_fill(dropped, LOWEST))
-    phi = key_features(plan.of_k, y, sums.tops, dropped)
-    sums.norms.add_(phi.sum(2, keepdim=True))
-    sums.add(phi, slab.lines(call.v, call.precise, dropped))
+        kept = y if dropped is None else y.masked_fill(dropped, LOWEST)
+        if first:
+            torch.amax(kept, 2, keepdim=True, out=sums.tops)
+        else:
+            _raise(sums.tops, sums, kept)
+    phi = key_features(plan.of_k, y, sums.tops, dropped, room)
+    if first:
+        torch.sum(phi, 2, keepdim=True, out=sums.norms)
+    else:
+        sums.norms.add_(phi.sum(2, keepdim=True))
+    sums.add(phi, slab.lines(call.v, call.precise, dropped), first=first)
 
 
 def _raise(tops: Float[Tensor, "b H 1 P"], sums: Sums, y: Float[Tensor, "b H R P"]) -> None:
@@ -161,80 +92,108 @@ def _raise(tops: Float[Tensor, "b H 1 P"], sums: Sums, y: Float[Tensor, "b H R P
     tops.copy_(higher)
 
 
-def _answer(plan: Plan, call: Call, slab: Slab, sums: Sums, out: Float[Tensor, "b H R D"]) -> None:
+def _answer(
+    plan: Plan, call: Call, slab: Slab, sums: Sums, room: Room, out: Float[Tensor, "b H R D"]
+) -> None:
     """Ask the queries of a slab."""
-    phi, below = _weighing(plan, mapped(plan.of_q, call.q, slab, call.weights_q).features, sums)
-    if out.is_contiguous() and out.dtype == call.precise:
-        torch.bmm(phi.flatten(0, 1), sums.values, out=out.flatten(0, 1))
-        if below is not None:
-            out.div_(below.clamp_(min=smallest(below.dtype)))
-        return
-    above = torch.bmm(phi.flatten(0, 1), sums.values)
+    y = mapped(plan.of_q, call.q, slab, call.weights_q, room=room).features
+    phi, below = _weighing(plan, y, sums, room)
     if below is None:
-        out.copy_(above.unflatten(0, out.shape[:2]))
+        _write_product(phi, sums.values, out)
+    elif out.is_contiguous() and out.dtype == call.precise:
+        _write_product(phi, sums.values, out)
+        out.div_(below.clamp_(min=smallest(below.dtype)))
     else:
-        divide(above, below, out)
+        divide(torch.bmm(phi.flatten(0, 1), sums.values), below, out)
+
+
+def _write_product(
+    phi: Float[Tensor, "b H R P"], values: Float[Tensor, "L P D"], to: Float[Tensor, "b H R D"]
+) -> None:
+    """Write phi values where it belongs."""
+    if to.is_contiguous() and to.dtype == values.dtype:
+        torch.bmm(phi.flatten(0, 1), values, out=to.flatten(0, 1))
+    else:
+        to.copy_(torch.bmm(phi.flatten(0, 1), values).unflatten(0, to.shape[:2]))
 
 
 def _weighing(
-    plan: Plan, y: Float[Tensor, "b H R P"], sums: Sums
+    plan: Plan, y: Float[Tensor, "b H R P"], sums: Sums, room: Room
 ) -> tuple[Float[Tensor, "b H R P"], Float[Tensor, "b H R 1"] | None]:
     """The features of queries, and what their answers are divided by; None for 1."""
     if plan.by_feature:
-        return y.softmax(-1), None
-    phi = query_features(plan.of_q, y, sums.tops)
+        return torch.softmax(y, -1, out=room.take(*y.shape)), None
+    phi = query_features(plan.of_q, y, sums.tops, room)
     return phi, norms_of(phi, sums.norms)
 
 
 def attend_backward(plan: Plan, call: Call, sums: Sums, grad: Float[Tensor, "B H N D"]) -> Slopes:
     """All gradients: those of the queries and of the sums, then those of the keys."""
-    found = no_slopes(call)
+    found, rooms = no_slopes(call), (Room(call.v), Room(call.v), Room(call.v))
     of_sums = Sums(torch.zeros_like(sums.values), torch.zeros_like(sums.norms), None)
     for group in slabs(call.q, sums.norms.shape[-1], backward=True):
         own, of_own = sums.at(group[0]), of_sums.at(group[0])
         for slab in group:
-            _add_query_slopes(plan, call, slab, own, of_own, slab.of(grad), found)
+            _add_query_slopes(plan, call, slab, own, of_own, slab.of(grad), rooms, found)
     if plan.by_feature:
         of_sums.values.div_(_below(sums))
         of_sums.norms.copy_((of_sums.values * sums.values).sum(-1).view_as(sums.norms)).neg_()
     for group in slabs(call.k, sums.norms.shape[-1], backward=True):
         own, of_own = sums.at(group[0]), of_sums.at(group[0])
         for slab in group:
-            _write_key_slopes(plan, call, slab, own, of_own, found)
+            _write_key_slopes(plan, call, slab, own, of_own, rooms, found)
     return found
 
 
 def _add_query_slopes(
-    plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, grad: Tensor, found: Slopes
+    plan: Plan,
+    call: Call,
+    slab: Slab,
+    sums: Sums,
+    of_sums: Sums,
+    grad: Tensor,
+    rooms: Sequence[Room],
+    found: Slopes,
 ) -> None:
     """Write the gradients of the queries; add to those of the sums."""
-    own = mapped(plan.of_q, call.q, slab, call.weights_q, backward=True)
-    phi, below = _weighing(plan, own.features.detach(), sums)
+    own = mapped(plan.of_q, call.q, slab, call.weights_q, room=rooms[0], backward=True)
+    phi, below = _weighing(plan, own.features.detach(), sums, rooms[0])
     share = grad.to(call.precise) if below is None else divided(grad, below)
     share = share.flatten(0, 1)
     of_sums.add(phi, share)
-    slope = torch.bmm(share, sums.values.transpose(1, 2)).view_as(phi)
-    products = phi * slope
-    along = products.sum(-1, keepdim=True)
+    slope = _product(share, sums.values, rooms[1]).view_as(phi)
+    to_q = slab.of(found.q)
     if below is None:
-        slope.sub_(along)
-    else:
-        along = along_of(along, below)
-        of_sums.norms.sub_(torch.mul(phi, along, out=products).sum(2, keepdim=True))
-        slope.addcmul_(along, sums.norms, value=-1.0)
-    write_slopes(plan.of_q, own, phi, slope, slab.of(found.q), found.weights_q)
+        _softmax_backward(slope, phi, -1, slope.dtype, grad_input=slope)
+        write_slopes(own, slope, to_q, found.weights_q)
+        return
+    along = torch.mul(phi, slope, out=rooms[2].take(*phi.shape)).sum(-1, keepdim=True)
+    along = along_of(along, below)
+    of_norms = torch.bmm(along.flatten(0, 1).transpose(1, 2), phi.flatten(0, 1))
+    of_sums.norms.sub_(of_norms.view_as(sums.norms))
+    slope.addcmul_(along, sums.norms, value=-1.0)
+    write_slopes(own, slope.mul_(phi) if plan.of_q.exponential else slope, to_q, found.weights_q)
 
 
-def _write_key_slopes(plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, found: Slopes) -> None:
+def _product(
+    rows: Float[Tensor, "L R D"], values: Float[Tensor, "L P D"], room: Room
+) -> Float[Tensor, "L R P"]:
+    """What rows of outputs or values are to the features."""
+    out = room.take(*rows.shape[:2], values.shape[1])
+    return torch.bmm(rows, values.transpose(1, 2), out=out)
+
+
+def _write_key_slopes(
+    plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, rooms: Sequence[Room], found: Slopes
+) -> None:
     """Write the gradients of the keys and values."""
     dropped = slab.dropped(call.key_mask)
-    own = mapped(plan.of_k, call.k, slab, call.weights_k, dropped, backward=True)
-    phi = key_features(plan.of_k, own.features.detach(), sums.tops, dropped)
-    values = of_sums.values
-    to_v = slab.of(found.v)
-    to_v.copy_(torch.bmm(phi.flatten(0, 1), values).unflatten(0, to_v.shape[:2]))
-    slope = torch.bmm(slab.lines(call.v, call.precise, dropped), values.transpose(1, 2)).view_as(phi)
+    own = mapped(plan.of_k, call.k, slab, call.weights_k, dropped, room=rooms[0], backward=True)
+    phi = key_features(plan.of_k, own.features.detach(), sums.tops, dropped, rooms[0])
+    _write_product(phi, of_sums.values, slab.of(found.v))
+    slope = _product(slab.lines(call.v, call.precise, dropped), of_sums.values, rooms[1]).view_as(phi)
     slope.add_(of_sums.norms)
     if dropped is not None:
         slope.masked_fill_(dropped, 0.0)
-    write_slopes(plan.of_k, own, phi, slope, slab.of(found.k), found.weights_k)
+    slope = slope.mul_(phi) if plan.of_k.exponential else slope
+    write_slopes(own, slope, slab.of(found.k), found.weights_k)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from variants.kernels.merged import Part, Slopes
 from variants.kernels.passes import Whole
-from variants.kernels.products import Added, Room, add_product, slab, softmax_rows, weights_and_slopes
+from variants.kernels.products import Added, add_product, slab, softmax_rows, weights_and_slopes
+from variants.kernels.room import Room
 from variants.kernels.tiling import Region, Tiling, regions
 from variants.pattern import Pattern
 

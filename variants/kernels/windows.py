@@ -17,6 +17,7 @@ from variants.kernels.fused import FOLD, FusedCost, fold_key_mask, fused_cost
 from variants.kernels.merged import Columns, Slopes, dense_rows, merged
 from variants.kernels.stretches import Stretches
 from variants.kernels.tiling import Tiling, regions
+from variants.kernels.uncast import uncast
 from variants.pattern import Pattern
 
 
@@ -63,7 +64,7 @@ class _Alone(torch.autograd.Function):
         ctx.save_for_backward(q, k, v)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         # Products in float32 at least, whatever autocast would make of them.
-        with torch.autocast(q.device.type, enabled=False):
+        with uncast(q):
             stretches.write((q, k, v), scale, out)
         return out
 
@@ -74,7 +75,7 @@ class _Alone(torch.autograd.Function):
         q, k, v = ctx.saved_tensors
         precise = torch.promote_types(q.dtype, torch.float32)
         slopes = Slopes(*(torch.zeros(x.shape, dtype=precise, device=x.device) for x in (q, k, v)))
-        with torch.autocast(q.device.type, enabled=False):
+        with uncast(q):
             ctx.stretches.add((q, k, v), dense_rows(grad), ctx.scale, None, slopes)
         return None, None, *(slope.to(q.dtype) for slope in slopes)
 

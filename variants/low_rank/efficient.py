@@ -69,4 +69,6 @@ class Efficient(Attention):
 
     def cost(self, request: Request) -> Cost:
         """That of kernelized attention with D features."""
-        return kernelized_cost(request, features=request.head_dim, causal=False, exponential=True)
+        return kernelized_cost(
+            request, features=request.head_dim, causal=False, exponential=True, by_feature=True
+        )
