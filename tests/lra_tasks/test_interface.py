@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lra_tasks.interface import IGNORE, PAD, Examples, best_guess
+from lra_tasks.interface import IGNORE, PAD, Examples, best_guess, pair
 from tests.lra_tasks.specimens import Honest
 
 
@@ -47,12 +47,59 @@ def test_take_and_join_undo_each_other(ragged: Examples) -> None:
     assert np.array_equal(again.labels, ragged.labels)
 
 
+@pytest.fixture
+def pairs() -> Examples:
+    tokens = np.array([5, PAD, 6, 7, 8, 9, 1, PAD, 2], dtype=np.uint8)
+    return Examples(tokens, [4, 5], np.array([1, 0]), output="pair")
+
+
+def test_batch_of_pairs_has_all_first_sequences_and_then_all_second(pairs: Examples) -> None:
+    assert [part.tolist() for part in pair(pairs.sequence(0))] == [[5], [6, 7]]
+    assert pairs.lengths.tolist() == [2, 3]
+    batch = pairs.batch([1, 0])
+    assert batch.tokens.tolist() == [[8, 9, 1], [5, PAD, PAD], [2, PAD, PAD], [6, 7, PAD]]
+    assert batch.mask.sum(1).tolist() == [3, 1, 1, 2]
+    assert batch.labels.tolist() == [0, 1]
+    assert batch.padded
+    assert pairs.take([1]).batch([0], pad_to=4).tokens.tolist() == [[8, 9, 1, PAD], [2, PAD, PAD, PAD]]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "complaint"),
+    [
+        ([5, 6, 7], "pair 0 has 0 PAD; one stands between"),
+        ([PAD, 6, PAD], "pair 0 has 2 PAD"),
+        ([PAD, 6, 7], "pair 0 has an empty sequence"),
+        ([5, 6, PAD], "pair 0 has an empty sequence"),
+    ],
+)
+def test_what_is_no_pair_is_refused(tokens: list[int], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Examples(np.array(tokens, dtype=np.uint8), [3], np.array([1]), output="pair")
+
+
+def test_targets_have_lengths_of_their_own() -> None:
+    tokens = np.array([5, 6, 7, 8], dtype=np.uint8)
+    examples = Examples(tokens, [1, 3], np.array([3, 4, 2]), output="seq2seq", target_lengths=[2, 1])
+    batch = examples.batch([1, 0])
+    assert batch.tokens.tolist() == [[6, 7, 8], [5, PAD, PAD]]
+    assert batch.labels.tolist() == [[2, IGNORE], [3, 4]]
+    again = Examples.join([examples.take([1]), examples.take([0])])
+    assert [again.targets(row).tolist() for row in range(2)] == [[2], [3, 4]]
+
+
 def test_parts_that_do_not_fit_are_refused() -> None:
     tokens = np.array([5, 6, 7], dtype=np.uint8)
     with pytest.raises(ValueError, match="do not describe sequence examples"):
         Examples(tokens, [1, 1], np.array([0, 1]), output="sequence")
     with pytest.raises(ValueError, match="do not describe token examples"):
         Examples(tokens, [1, 2], np.array([0, 1]), output="token")
+    with pytest.raises(ValueError, match="do not describe seq2seq examples"):
+        Examples(tokens, [1, 2], np.array([0, 1]), output="seq2seq")
+    with pytest.raises(ValueError, match="do not describe seq2seq examples"):
+        Examples(tokens, [1, 2], np.array([0, 1]), output="seq2seq", target_lengths=[2])
+    with pytest.raises(ValueError, match="do not describe sequence examples"):
+        Examples(tokens, [1, 2], np.array([0, 1]), output="sequence", target_lengths=[1, 1])
 
 
 @pytest.mark.parametrize(("option", "value"), [("length", 0), ("train", 0), ("test", -1), ("seed", -1)])
