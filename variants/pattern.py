@@ -65,3 +65,30 @@ class Full(Pattern):
             return queries * keys
         square = min(queries, keys)
         return square * (square + 1) // 2 + max(queries - keys, 0) * keys
+
+
+@dataclass(frozen=True)
+class Near(Pattern):
+    """Keys at most `left` before and `right` after the query."""
+
+    left: int
+    right: int
+
+    def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
+        """-left <= j - i <= right."""
+        del n
+        return (j - i >= -self.left) & (j - i <= self.right)
+
+    def pairs(self, queries: int, keys: int) -> int:
+        """The pairs with j <= i + right, less those with j < i - left."""
+        return _up_to(self.right, queries, keys) - _up_to(-self.left - 1, queries, keys)
+
+
+def _up_to(shift: int, queries: int, keys: int) -> int:
+    """How many pairs have j <= i + shift: the sum of min(max(y, 0), keys) over y = i + shift + 1."""
+
+    def total(y: int) -> int:
+        inside = min(max(y, 0), keys)
+        return inside * (inside + 1) // 2 + max(y - keys, 0) * keys
+
+    return total(queries + shift) - total(shift)

@@ -20,9 +20,9 @@ from variants.full.softmax import Softmax
 from variants.interface import Attention, Dims, Request, Unsupported
 from variants.kernels.flex import TILE, block_mask, flex, tiles
 from variants.kernels.memory_efficient import bias
-from variants.pattern import Full, Pattern
+from variants.pattern import Full, Near, Pattern
 from variants.sparse.longformer import Longformer
-from variants.truncated.window import Near, Window
+from variants.truncated.window import Window
 
 DIMS = Dims(heads=2, head_dim=16, max_len=512)
 OFFERED = [

@@ -8,7 +8,7 @@ from variants.kernels.fused import fold_key_mask
 from variants.kernels.linear import kernelized_attention
 from variants.kernels.tiling import Tiling, regions, tile
 from variants.kernels.windows import window_attention
-from variants.truncated.window import Near
+from variants.pattern import Near
 
 N = 4096
 LINEAR = {

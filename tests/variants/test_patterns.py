@@ -3,9 +3,8 @@
 import pytest
 
 from variants.blocked.block_local import NearBlocks
-from variants.pattern import Full, Pattern
+from variants.pattern import Full, Near, Pattern
 from variants.sparse.longformer import NearOrGlobal
-from variants.truncated.window import Near
 
 SIZES = ((1, 1), (2, 2), (7, 7), (12, 12), (13, 13), (5, 12), (12, 5))
 

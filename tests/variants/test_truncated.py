@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from variants.interface import Dims
-from variants.pattern import Pattern
+from variants.pattern import Near, Pattern
 from variants.truncated.chunked import Chunked, Chunks
 from variants.truncated.dilated_window import DilatedWindow, NearSteps
-from variants.truncated.window import Near, Window
+from variants.truncated.window import Window
 
 SIZES = ((1, 1), (7, 7), (13, 13), (5, 12), (12, 5))
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from variants.bounds import LARGEST, check_range
 from variants.interface import Caps, Cost, Dims, Request
 from variants.mixer import SequenceMixer, linear
-from variants.truncated.window import Near
+from variants.pattern import Near
 
 
 class Conv(SequenceMixer):

@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from variants.interface import Attention, Caps, Cost, Request
-from variants.pattern import Pattern
-from variants.truncated.window import Near
+from variants.pattern import Near, Pattern
 
 
 class Identity(Attention):

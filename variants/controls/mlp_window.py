@@ -18,7 +18,7 @@ from variants.bounds import LARGEST, check_range
 from variants.interface import Caps, Cost, Dims, Request
 from variants.kernels.frames import Maps, network_flops, network_of_frames
 from variants.mixer import SequenceMixer, linear
-from variants.truncated.window import Near
+from variants.pattern import Near
 
 
 class MlpWindow(SequenceMixer):

@@ -54,11 +54,11 @@ def edge_table(
         far = (2 * (length / 2) ** drawn[0]).long() * torch.where((drawn[1] < 0.5) | causal, -1, 1)
         table = torch.cat((i, i - 1, i + 1, i + far), 1)
     table = table.masked_fill((table < 0) | (table >= length) | (causal & (table > i)), -1)
-    # A neighbour that was drawn twice counts once.
-    for column in range(1, table.shape[1]):
-        again = (table[:, :column] == table[:, column : column + 1]).any(1)
-        table[again, column] = -1
-    return table.int()
+    # A neighbour that was drawn twice counts once, where it stands first.
+    ordered, place = table.sort(dim=1, stable=True)
+    again = torch.zeros_like(table, dtype=torch.bool)
+    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    return table.masked_fill(torch.zeros_like(again).scatter(1, place, again), -1).int()
 
 
 def _others(

@@ -12,8 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from variants.kernels.fused import fold_key_mask
-from variants.pattern import Full, Pattern
-from variants.truncated.window import Near
+from variants.pattern import Full, Near, Pattern
 
 
 def why_unavailable(device: str) -> str | None:

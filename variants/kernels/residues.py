@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from variants.kernels.merged import Part, Slopes
 from variants.kernels.passes import Whole, attend, attend_backward
-from variants.pattern import Full, Pattern
-from variants.truncated.window import Near
+from variants.pattern import Full, Near, Pattern
 
 
 @dataclass(frozen=True)

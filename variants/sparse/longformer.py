@@ -22,8 +22,7 @@ from variants.interface import Attention, Caps, Cost, Dims, Request, masked_soft
 from variants.kernels.residues import NearOrGlobal
 from variants.kernels.tiling import Tiling, tile
 from variants.kernels.windows import window_attention, window_cost, window_pairs
-from variants.pattern import Pattern
-from variants.truncated.window import Near
+from variants.pattern import Near, Pattern
 
 
 class Longformer(Attention):

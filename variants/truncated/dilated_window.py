@@ -19,8 +19,7 @@ from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.residues import class_length, fold, fold_mask, unfold
 from variants.kernels.tiling import Tiling, tile
 from variants.kernels.windows import window_attention, window_cost, window_pairs
-from variants.pattern import Pattern
-from variants.truncated.window import Near
+from variants.pattern import Near, Pattern
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ Deviation: left and right are counts of neighbours; the position itself is alway
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Bool, Float
@@ -18,34 +17,7 @@ from variants.bounds import check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.tiling import Tiling, tile
 from variants.kernels.windows import window_attention, window_cost, window_pairs
-from variants.pattern import Pattern
-
-
-@dataclass(frozen=True)
-class Near(Pattern):
-    """Keys at most `left` before and `right` after the query."""
-
-    left: int
-    right: int
-
-    def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
-        """-left <= j - i <= right."""
-        del n
-        return (j - i >= -self.left) & (j - i <= self.right)
-
-    def pairs(self, queries: int, keys: int) -> int:
-        """The pairs with j <= i + right, less those with j < i - left."""
-        return _up_to(self.right, queries, keys) - _up_to(-self.left - 1, queries, keys)
-
-
-def _up_to(shift: int, queries: int, keys: int) -> int:
-    """How many pairs have j <= i + shift: the sum of min(max(y, 0), keys) over y = i + shift + 1."""
-
-    def total(y: int) -> int:
-        inside = min(max(y, 0), keys)
-        return inside * (inside + 1) // 2 + max(y - keys, 0) * keys
-
-    return total(queries + shift) - total(shift)
+from variants.pattern import Near, Pattern
 
 
 class Window(Attention):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tests.benchmarks.race.duel import Duel, Effort, race
 from tests.benchmarks.race.layouts import Core
-from variants.truncated.window import Near
+from variants.pattern import Near
 
 # A window that reaches less leaves the advantage of its pattern to whoever writes it better.
 SHARE_BAR = 0.5
