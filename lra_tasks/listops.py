@@ -74,7 +74,10 @@ class ListOps(Task):
 
     def examples(self, split: Split) -> Examples:
         """The examples of one split, distinct within it and across splits."""
-        return distinct(self, split, lambda rng: draw(rng, *self.window))
+        return distinct(self, split, self._draw)
+
+    def _draw(self, rng: np.random.Generator) -> Examples:
+        return draw(rng, *self.window)
 
     def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
         """The value of one sequence, by reading it."""
