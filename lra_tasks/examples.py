@@ -52,8 +52,9 @@ class Examples:
     """One split in memory: ragged token sequences end to end, and their labels.
 
     Attributes:
-        tokens: all sequences one after another, (total tokens,) of a small unsigned type; the two of a pair
+        stored: all sequences one after another, (total tokens,) of a small unsigned type; the two of a pair
             with one PAD between them.
+        shift: what each stored token lacks of its id: 256 levels of gray fit into bytes, their ids do not.
         starts: where each example begins, and the total at the end, (examples + 1,).
         labels: of all examples one after another.
         label_starts: where those of each example begin, and the total at the end, (examples + 1,).
@@ -68,13 +69,15 @@ class Examples:
         *,
         output: Output,
         target_lengths: Sequence[int] | NDArray[np.integer] | None = None,
+        shift: int = 0,
     ) -> None:
         """Keep them; `lengths` count a pair's PAD, and `target_lengths` are those of seq2seq.
 
         Raises:
             ValueError: they do not fit together.
         """
-        self.tokens = tokens
+        self.stored = tokens
+        self.shift = shift
         self.labels = labels
         self.output: Output = output
         own = lengths if output == "token" else np.ones(len(lengths), dtype=np.int64)
@@ -97,6 +100,11 @@ class Examples:
         return len(self.starts) - 1
 
     @property
+    def tokens(self) -> NDArray[np.unsignedinteger]:
+        """The ids of all sequences one after another."""
+        return self._ids(self.stored)
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each example; of a pair, those of the longer sequence."""
         if self.output != "pair":
@@ -105,7 +113,13 @@ class Examples:
 
     def sequence(self, row: int) -> NDArray[np.unsignedinteger]:
         """The tokens of one example, without padding; of a pair, with the PAD between its sequences."""
-        return self.tokens[self.starts[row] : self.starts[row + 1]]
+        return self._ids(self._slice(row))
+
+    def _slice(self, row: int) -> NDArray[np.unsignedinteger]:
+        return self.stored[self.starts[row] : self.starts[row + 1]]
+
+    def _ids(self, stored: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+        return stored if self.shift == 0 else stored.astype(np.uint16) + np.uint16(self.shift)
 
     def targets(self, row: int) -> NDArray[np.integer]:
         """The labels of one example."""
@@ -113,7 +127,7 @@ class Examples:
 
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> "Examples":
         """The examples at `rows`, in that order, as examples of their own."""
-        tokens = [self.tokens[:0], *(self.sequence(int(row)) for row in rows)]
+        tokens = [self.stored[:0], *(self._slice(int(row)) for row in rows)]
         labels = [self.labels[:0], *(self.targets(int(row)) for row in rows)]
         return Examples(
             np.concatenate(tokens),
@@ -121,19 +135,21 @@ class Examples:
             np.concatenate(labels),
             output=self.output,
             target_lengths=[len(target) for target in labels[1:]] if self.output == "seq2seq" else None,
+            shift=self.shift,
         )
 
     @staticmethod
     def join(parts: "Sequence[Examples]") -> "Examples":
-        """The examples of all parts, of which there is at least one, as one."""
+        """The examples of all parts, of one kind and at least one, as one."""
         output = parts[0].output
         targets = np.concatenate([np.diff(part.label_starts) for part in parts])
         return Examples(
-            np.concatenate([part.tokens for part in parts]),
+            np.concatenate([part.stored for part in parts]),
             np.concatenate([np.diff(part.starts) for part in parts]),
             np.concatenate([part.labels for part in parts]),
             output=output,
             target_lengths=targets if output == "seq2seq" else None,
+            shift=parts[0].shift,
         )
 
     def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
@@ -157,9 +173,10 @@ class Examples:
             labels = _padded(targets, max(map(len, targets)), IGNORE)
         else:
             labels = np.concatenate(targets).astype(np.int64)
-        mask = np.arange(width) < np.array([len(sequence) for sequence in sequences])[:, None]
-        tokens = torch.from_numpy(_padded(sequences, width, PAD))
-        return Batch(tokens, torch.from_numpy(mask), torch.from_numpy(labels), not bool(mask.all()))
+        tokens = _padded(sequences, width, PAD)
+        mask = tokens != PAD
+        parts = map(torch.from_numpy, (tokens, mask, labels))
+        return Batch(*parts, padded=not bool(mask.all()))
 
     def batches(self, order: NDArray[np.integer], size: int) -> Iterator[Batch]:
         """The examples in this order, `size` at a time; the last batch may be smaller."""

@@ -47,6 +47,24 @@ def test_take_and_join_undo_each_other(ragged: Examples) -> None:
     assert np.array_equal(again.labels, ragged.labels)
 
 
+def test_shifted_tokens_are_stored_in_bytes_and_read_as_ids() -> None:
+    levels = np.array([0, 255, 7], dtype=np.uint8)
+    gray = Examples(levels, [2, 1], np.array([0, 1]), output="sequence", shift=1)
+    assert gray.tokens.tolist() == [1, 256, 8]
+    assert gray.sequence(0).tolist() == [1, 256]
+    again = Examples.join([gray.take([1]), gray.take([0])])
+    assert (again.stored.dtype, again.tokens.tolist()) == (np.uint8, [8, 1, 256])
+    batch = again.batch([0, 1])
+    assert batch.tokens.tolist() == [[8, PAD], [1, 256]]
+    assert batch.mask.tolist() == [[True, False], [True, True]]
+
+
+def test_what_reads_as_pad_is_masked_wherever_it_stands() -> None:
+    raw = Examples(np.array([0, 3, 0, 5], dtype=np.uint8), [4], np.array([1]), output="sequence")
+    assert raw.batch([0]).mask.tolist() == [[False, True, False, True]]
+    assert raw.batch([0]).padded
+
+
 @pytest.fixture
 def pairs() -> Examples:
     tokens = np.array([5, PAD, 6, 7, 8, 9, 1, PAD, 2], dtype=np.uint8)
