@@ -137,9 +137,9 @@ def mask_agrees_with_padding(task: Task, splits: Splits) -> str | None:
         rows = np.argsort(examples.lengths, kind="stable")[[0, -1]]
         batch = examples.batch(rows, pad_to=task.length + 1)
         for place, row in enumerate(rows):
-            real = len(examples.sequence(int(row)))
-            expected = torch.arange(task.length + 1) < real
-            if not torch.equal(batch.mask[place], expected):
+            real = len(sequence := examples.sequence(int(row)))
+            expected = np.pad(sequence != PAD, (0, task.length + 1 - real))  # PAD in it is for another law
+            if not np.array_equal(batch.mask[place], expected):
                 return f"{split}: a mask with {int(batch.mask[place].sum())} True for {real} tokens"
             if batch.tokens[place, real:].ne(PAD).any():
                 return f"{split}: after the {real} tokens of a row stands something else than PAD"
