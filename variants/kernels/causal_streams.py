@@ -149,7 +149,9 @@ def attend_causal_backward(
     plan: Plan, call: Call, states: Sequence[State], grad: Float[Tensor, "B H N D"]
 ) -> Slopes:
     """All gradients, from the last chunk to the first."""
-    found, of_state = no_slopes(call), _no_state(plan, call)
+    of_q, of_k, of_v = (empty_like(x, x.shape[-1]) for x in (call.q, call.k, call.v))
+    found = Slopes(of_q, of_k, of_v, no_slopes(call.weights_q), no_slopes(call.weights_k))
+    of_state = _no_state(plan, call)
     for group in _chunks(plan, call):
         for i, slab in reversed(list(enumerate(group))):
             before = states[i - 1].at(slab.examples) if i else None

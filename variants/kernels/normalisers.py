@@ -26,9 +26,11 @@ def divide(
         out.copy_(above.div_(below))
 
 
-def divided(grad: Float[Tensor, "*rows D"], below: Float[Tensor, "*rows 1"]) -> Float[Tensor, "*rows D"]:
+def divided(
+    grad: Float[Tensor, "*rows D"], below: Float[Tensor, "*rows 1"], out: Tensor | None = None
+) -> Float[Tensor, "*rows D"]:
     """The gradient of what was divided."""
-    return grad / below.clamp(min=smallest(below.dtype))
+    return torch.div(grad, below.clamp(min=smallest(below.dtype)), out=out)
 
 
 def along_of(products: Float[Tensor, "*rows 1"], below: Float[Tensor, "*rows 1"]) -> Float[Tensor, "*rows 1"]:

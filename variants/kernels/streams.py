@@ -16,6 +16,7 @@ from torch import Tensor
 
 from variants.kernels.fading import LOWEST
 from variants.kernels.feature_maps import (
+    Mapped,
     key_features,
     mapped,
     norms_of,
@@ -129,50 +130,77 @@ def _weighing(
 
 def attend_backward(plan: Plan, call: Call, sums: Sums, grad: Float[Tensor, "B H N D"]) -> Slopes:
     """All gradients: those of the queries and of the sums, then those of the keys."""
-    found, rooms = no_slopes(call), (Room(call.v), Room(call.v), Room(call.v))
     of_sums = Sums(torch.zeros_like(sums.values), torch.zeros_like(sums.norms), None)
-    for group in slabs(call.q, sums.norms.shape[-1], backward=True):
-        own, of_own = sums.at(group[0]), of_sums.at(group[0])
-        for slab in group:
-            _add_query_slopes(plan, call, slab, own, of_own, slab.of(grad), rooms, found)
+    of_q, of_weights_q = _query_slopes(plan, call, sums, of_sums, grad)
     if plan.by_feature:
         of_sums.values.div_(_below(sums))
         of_sums.norms.copy_((of_sums.values * sums.values).sum(-1).view_as(sums.norms)).neg_()
-    for group in slabs(call.k, sums.norms.shape[-1], backward=True):
+    of_k, of_v, of_weights_k = _key_slopes(plan, call, sums, of_sums)
+    return Slopes(of_q, of_k, of_v, of_weights_q, of_weights_k)
+
+
+def _query_slopes(
+    plan: Plan, call: Call, sums: Sums, of_sums: Sums, grad: Float[Tensor, "B H N D"]
+) -> tuple[Float[Tensor, "B H N E"], list[Tensor]]:
+    """The gradients of the queries and of the weights of their map; those of the sums are added to."""
+    of_q, of_weights = empty_like(call.q, call.q.shape[-1]), no_slopes(call.weights_q)
+    rooms = Room(call.v), Room(call.v), Room(call.v)
+    for group in slabs(call.q, sums.norms.shape[-1], backward=True):
         own, of_own = sums.at(group[0]), of_sums.at(group[0])
         for slab in group:
-            _write_key_slopes(plan, call, slab, own, of_own, rooms, found)
-    return found
+            given, slope = _query_slope(plan, call, slab, own, of_own, slab.of(grad), rooms)
+            write_slopes(given, slope, slab.of(of_q), of_weights)
+    return of_q, of_weights
 
 
-def _add_query_slopes(
-    plan: Plan,
-    call: Call,
-    slab: Slab,
-    sums: Sums,
-    of_sums: Sums,
-    grad: Tensor,
-    rooms: Sequence[Room],
-    found: Slopes,
-) -> None:
-    """Write the gradients of the queries; add to those of the sums."""
+def _query_slope(
+    plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, grad: Tensor, rooms: Sequence[Room]
+) -> tuple[Mapped, Float[Tensor, "b H R P"]]:
+    """The map of a slab, and the gradient of what it gave."""
     own = mapped(plan.of_q, call.q, slab, call.weights_q, room=rooms[0], backward=True)
     phi, below = _weighing(plan, own.features.detach(), sums, rooms[0])
-    share = grad.to(call.precise) if below is None else divided(grad, below)
+    share = grad.to(call.precise) if below is None else divided(grad, below, rooms[2].take(*grad.shape))
     share = share.flatten(0, 1)
     of_sums.add(phi, share)
     slope = _product(share, sums.values, rooms[1]).view_as(phi)
-    to_q = slab.of(found.q)
     if below is None:
-        _softmax_backward(slope, phi, -1, slope.dtype, grad_input=slope)
-        write_slopes(own, slope, to_q, found.weights_q)
-        return
+        return own, _softmax_backward(slope, phi, -1, slope.dtype, grad_input=slope)
+    # The shares are used up: their room is free.
     along = torch.mul(phi, slope, out=rooms[2].take(*phi.shape)).sum(-1, keepdim=True)
     along = along_of(along, below)
     of_norms = torch.bmm(along.flatten(0, 1).transpose(1, 2), phi.flatten(0, 1))
     of_sums.norms.sub_(of_norms.view_as(sums.norms))
     slope.addcmul_(along, sums.norms, value=-1.0)
-    write_slopes(own, slope.mul_(phi) if plan.of_q.exponential else slope, to_q, found.weights_q)
+    return own, slope.mul_(phi) if plan.of_q.exponential else slope
+
+
+def _key_slopes(
+    plan: Plan, call: Call, sums: Sums, of_sums: Sums
+) -> tuple[Float[Tensor, "B H M E"], Float[Tensor, "B H M D"], list[Tensor]]:
+    """The gradients of the keys, of the values, and of the weights of the keys' map."""
+    of_k, of_v = (empty_like(x, x.shape[-1]) for x in (call.k, call.v))
+    of_weights, rooms = no_slopes(call.weights_k), (Room(call.v), Room(call.v))
+    for group in slabs(call.k, sums.norms.shape[-1], backward=True):
+        own, of_own = sums.at(group[0]), of_sums.at(group[0])
+        for slab in group:
+            given, slope = _key_slope(plan, call, slab, own, of_own, rooms, slab.of(of_v))
+            write_slopes(given, slope, slab.of(of_k), of_weights)
+    return of_k, of_v, of_weights
+
+
+def _key_slope(
+    plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, rooms: Sequence[Room], to_v: Tensor
+) -> tuple[Mapped, Float[Tensor, "b H R P"]]:
+    """The map of a slab, and the gradient of what it gave; that of the values is written."""
+    dropped = slab.dropped(call.key_mask)
+    own = mapped(plan.of_k, call.k, slab, call.weights_k, dropped, room=rooms[0], backward=True)
+    phi = key_features(plan.of_k, own.features.detach(), sums.tops, dropped, rooms[0])
+    _write_product(phi, of_sums.values, to_v)
+    slope = _product(slab.lines(call.v, call.precise, dropped), of_sums.values, rooms[1]).view_as(phi)
+    slope.add_(of_sums.norms)
+    if dropped is not None:
+        slope.masked_fill_(dropped, 0.0)
+    return own, slope.mul_(phi) if plan.of_k.exponential else slope
 
 
 def _product(
@@ -181,19 +209,3 @@ def _product(
     """What rows of outputs or values are to the features."""
     out = room.take(*rows.shape[:2], values.shape[1])
     return torch.bmm(rows, values.transpose(1, 2), out=out)
-
-
-def _write_key_slopes(
-    plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, rooms: Sequence[Room], found: Slopes
-) -> None:
-    """Write the gradients of the keys and values."""
-    dropped = slab.dropped(call.key_mask)
-    own = mapped(plan.of_k, call.k, slab, call.weights_k, dropped, room=rooms[0], backward=True)
-    phi = key_features(plan.of_k, own.features.detach(), sums.tops, dropped, rooms[0])
-    _write_product(phi, of_sums.values, slab.of(found.v))
-    slope = _product(slab.lines(call.v, call.precise, dropped), of_sums.values, rooms[1]).view_as(phi)
-    slope.add_(of_sums.norms)
-    if dropped is not None:
-        slope.masked_fill_(dropped, 0.0)
-    slope = slope.mul_(phi) if plan.of_k.exponential else slope
-    write_slopes(own, slope, slab.of(found.k), found.weights_k)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from variants.kernels.feature_maps import Features
-from variants.kernels.slabs import Slab, empty_like
+from variants.kernels.slabs import Slab
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,6 @@ class Slopes(NamedTuple):
     weights_k: list[Tensor]
 
 
-def no_slopes(call: Call) -> Slopes:
-    """Room for those of q, k and v; 0 for those of the weights that learn."""
-    of_q, of_k, of_v = (empty_like(x, x.shape[-1]) for x in (call.q, call.k, call.v))
-    weights_q, weights_k = (
-        [torch.zeros_like(w) for w in weights if w.requires_grad]
-        for weights in (call.weights_q, call.weights_k)
-    )
-    return Slopes(of_q, of_k, of_v, weights_q, weights_k)
+def no_slopes(weights: Sequence[Tensor]) -> list[Tensor]:
+    """0 for each of the weights that learns."""
+    return [torch.zeros_like(w) for w in weights if w.requires_grad]
