@@ -1,14 +1,16 @@
 """What every task is: finite splits of token sequences with labels, and a card that says what they are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lra_tasks.examples import IGNORE, PAD, Batch, Examples, Output, pair
+from lra_tasks.sources import Published
 
 __all__ = [
     "IGNORE",
@@ -106,6 +108,19 @@ class Task(ABC):
         Raises:
             FileNotFoundError: the data set is not there; the message says how to get it.
         """
+
+    def published(self) -> Published | None:
+        """The data set on the public hub that the examples are read from, if any."""
+        return None
+
+    def files(self) -> Sequence[Path]:
+        """The files that the examples are read from; none where they are generated.
+
+        Raises:
+            FileNotFoundError: they are not here; the message says how to get them.
+        """
+        published = self.published()
+        return [] if published is None else published.locate()
 
     def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
         """The labels of one sequence, worked out from its tokens alone: slow, and not by the generator's way.

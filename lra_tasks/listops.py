@@ -10,18 +10,27 @@ Arena (Tay et al. 2020, https://arxiv.org/abs/2011.04006, section 2.2.1): a node
 probability 1/4, at depth 10 never; an operator is one of MIN, MAX, MED (the median, cut to an integer) and
 SM (the sum modulo 10), each as likely, with 2 to 10 arguments; digits are uniform; a tree whose length
 falls outside the window is thrown away. Deviation: the vocabulary is frozen, and the splits are seeded.
+The trees that Long Range Arena released are read as well, but only when asked for by `source="release"`.
 """
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lra_tasks.forest import OPERATOR, SYMBOLS, draw
+from lra_tasks.forest import DIGIT, OPERATOR, SYMBOLS, draw
 from lra_tasks.generation import distinct
-from lra_tasks.interface import Card, Examples, Split, Task, best_guess
+from lra_tasks.holdout import enough
+from lra_tasks.interface import SPLITS, Card, Examples, Split, Task, best_guess
+from lra_tasks.sources import released
+
+RELEASE = "listops-1000"
+RELEASED = ("basic_train.tsv", "basic_val.tsv", "basic_test.tsv")
+_IDS = {symbol: place for place, symbol in enumerate(SYMBOLS) if place >= OPERATOR}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +40,8 @@ class ListOps(Task):
     Attributes:
         length: sequences are shorter than this.
         longer_than: sequences are longer than this; a quarter of `length` unless given.
+        source: "generated", or "release": the files basic_*.tsv of the Long Range Arena release, from their
+            beginning where a size is smaller than its whole.
     """
 
     card: ClassVar[Card] = Card(
@@ -51,6 +62,7 @@ class ListOps(Task):
     train: int = 96_000
     validation: int = 2_000
     test: int = 2_000
+    source: Literal["generated", "release"] = "generated"
 
     def __post_init__(self) -> None:
         """Check the window.
@@ -66,14 +78,32 @@ class ListOps(Task):
                 f"ListOps: no tree has {low} < tokens < {high}, for trees have 1 token, or 4 or more; the "
                 f"nearest window is longer_than={low}, length={max(low + 2, 5)}"
             )
+        if self.source == "release":
+            object.__setattr__(self, "card", replace(type(self).card, source=f"lra_release/{RELEASE}"))
 
     @property
     def window(self) -> tuple[int, int]:
         """The bounds between which the number of tokens lies, both excluded."""
         return (self.length // 4 if self.longer_than is None else self.longer_than, self.length)
 
+    def files(self) -> list[Path]:
+        """The files of the release, in the order of the splits; none where trees are generated.
+
+        Raises:
+            FileNotFoundError: they are not here; the message shows the tree that is looked for.
+        """
+        return released(RELEASE, RELEASED) if self.source == "release" else []
+
     def examples(self, split: Split) -> Examples:
-        """The examples of one split, distinct within it and across splits."""
+        """The examples of one split; if generated, distinct within it and across splits.
+
+        Raises:
+            FileNotFoundError: the release is asked for and not here.
+            ValueError: there are fewer than asked for, or a file is not what the release has.
+        """
+        if self.source == "release":
+            path = self.files()[SPLITS.index(split)]
+            return read(path, getattr(self, split), self.window)
         return distinct(self, split, self._draw)
 
     def _draw(self, rng: np.random.Generator) -> Examples:
@@ -96,9 +126,36 @@ def encode(text: str) -> NDArray[np.uint8]:
         ValueError: a symbol that the vocabulary does not have.
     """
     symbols = text.replace("(", " ").replace(")", " ").split()
-    if strange := sorted(set(symbols) - set(SYMBOLS[OPERATOR:])):
+    if strange := sorted(set(symbols) - _IDS.keys()):
         raise ValueError(f"ListOps has no symbol {strange[0]!r}; it has {' '.join(SYMBOLS[OPERATOR:])}")
-    return np.array([SYMBOLS.index(symbol) for symbol in symbols], dtype=np.uint8)
+    return np.array([_IDS[symbol] for symbol in symbols], dtype=np.uint8)
+
+
+def read(path: Path, count: int, window: tuple[int, int]) -> Examples:
+    """The first `count` trees of a file of the release: a header, then a tree, a tab and its value a line.
+
+    Raises:
+        ValueError: there are fewer, or a line is no such thing, or its length lies outside of the window.
+    """
+    sequences: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    with path.open(encoding="utf-8") as lines:
+        if (header := next(lines, "")) != "Source\tTarget\n":
+            raise ValueError(f"{path} begins with {header[:40]!r}, not with the columns Source and Target")
+        for number, line in enumerate(itertools.islice(lines, count), start=2):
+            source, _, target = line.rstrip("\n").partition("\t")
+            if target not in SYMBOLS[DIGIT:]:
+                raise ValueError(f"line {number} of {path} has the target {target!r}; targets are 0 to 9")
+            sequences.append(encode(source))
+            labels.append(int(target))
+            if not window[0] < len(sequences[-1]) < window[1]:
+                raise ValueError(
+                    f"line {number} of {path} has {len(sequences[-1])} tokens; give longer_than and length "
+                    f"that it lies between, not {window[0]} and {window[1]}"
+                )
+    enough("ListOps", path.name, count, len(labels), "trees")
+    lengths = [len(sequence) for sequence in sequences]
+    return Examples(np.concatenate(sequences), lengths, np.array(labels), output="sequence")
 
 
 def render(tokens: NDArray[np.integer]) -> str:

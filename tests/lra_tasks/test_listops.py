@@ -1,6 +1,7 @@
 import doctest
 import random
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lra_tasks import forest, listops
+from lra_tasks.contract import run_contract
 from lra_tasks.interface import Examples
 from lra_tasks.listops import SYMBOLS, ListOps, encode, render, solve
 
@@ -152,6 +154,95 @@ def test_official_line_is_read_past_its_parentheses() -> None:
     tokens = encode(source)
     assert render(tokens) == "[MAX 2 9 [MED 4 7 ] ]"
     assert solve(tokens) == int(target)
+
+
+def nested(tree: list[str]) -> str:
+    """A tree as the release writes it: `[OP`, applied to its arguments one by one and at last to `]`."""
+
+    def read(place: int) -> tuple[str, int]:
+        if not tree[place].startswith("["):
+            return tree[place], place + 1
+        whole, place = tree[place], place + 1
+        while tree[place] != "]":
+            argument, place = read(place)
+            whole = f"( {whole} {argument} )"
+        return f"( {whole} ] )", place + 1
+
+    return read(0)[0]
+
+
+def test_trees_are_nested_as_in_the_release() -> None:
+    small = render(encode("[MAX 2 9 [MED 4 7 ] ]")).split()
+    assert nested(small) == "( ( ( ( [MAX 2 ) 9 ) ( ( ( [MED 4 ) 7 ) ] ) ) ] )"
+    tree = plain(1, 500, 2000)[0]
+    assert len(nested(tree).split()) == 3 * len(tree) - 2
+
+
+@pytest.fixture
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
+    """The files of the release, small: trees by plain rejection sampling."""
+    home = tmp_path / "lra_release" / "listops-1000"
+    home.mkdir(parents=True)
+    trees = plain(70, 30, 200)
+    splits = {"train": trees[:40], "val": trees[40:55], "test": trees[55:]}
+    for name, part in splits.items():
+        lines = [f"{nested(tree)}\t{solve(encode(' '.join(tree)))}\n" for tree in part]
+        (home / f"basic_{name}.tsv").write_text("Source\tTarget\n" + "".join(lines))
+    monkeypatch.setenv("ATTNBENCH_DATA", str(tmp_path))
+    return splits
+
+
+def of_release(**options: int) -> ListOps:
+    sizes = {"train": 40, "validation": 15, "test": 15}
+    return ListOps(source="release", longer_than=30, length=200, **{**sizes, **options})
+
+
+def test_release_is_read_and_its_labels_are_what_the_reader_finds(
+    release: dict[str, list[list[str]]],
+) -> None:
+    task = of_release()
+    assert task.card.source == "lra_release/listops-1000"
+    for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+        examples = task.examples(split)  # type: ignore[arg-type]
+        rows = range(len(examples))
+        assert [render(examples.sequence(row)).split() for row in rows] == release[name]
+        assert [solve(examples.sequence(row)) for row in rows] == examples.labels.tolist()
+
+
+@pytest.mark.usefixtures("release", "types_unchecked")
+def test_contract_holds_on_a_small_release() -> None:
+    broken = [f for f in run_contract(of_release()) if f.status == "broken"]
+    assert broken == []
+
+
+@pytest.mark.usefixtures("release")
+def test_release_that_is_not_asked_for_is_not_read() -> None:
+    assert ListOps(length=200, train=40, validation=15, test=15).files() == []
+    assert len(of_release().files()) == 3
+
+
+@pytest.mark.usefixtures("release")
+def test_what_the_release_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"basic_train.tsv is 41, but there are only 40 trees"):
+        of_release(train=41).examples("train")
+    with pytest.raises(ValueError, match=r"line \d+ of .*basic_test.tsv has \d+ tokens; give longer_than"):
+        ListOps(source="release", longer_than=500, test=15).examples("test")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("5\t5\n", r"begins with '5\\t5\\n', not with the columns"),
+        ("", "begins with ''"),
+        ("Source\tTarget\n5\n", "line 2 of .* has the target ''"),
+        ("Source\tTarget\n5\t10\n", "line 2 of .* has the target '10'"),
+    ],
+)
+def test_file_that_is_none_of_the_release_is_named(tmp_path: Path, content: str, complaint: str) -> None:
+    path = tmp_path / "basic_test.tsv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=complaint):
+        listops.read(path, 1, (0, 9))
 
 
 def test_vocabulary_is_frozen() -> None:

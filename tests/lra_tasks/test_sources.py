@@ -1,13 +1,16 @@
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.hf_api import RepoFile
 
 from lra_tasks import sources
-from lra_tasks.sources import locate
+from lra_tasks.sources import Published, released, size
 
-FILES = ("plain_text/train.parquet", "plain_text/test.parquet")
+IMDB = Published("stanfordnlp/imdb", ("plain_text/train.parquet", "plain_text/test.parquet"))
 
 
 def lay(folder: Path, *files: str) -> None:
@@ -20,15 +23,15 @@ def lay(folder: Path, *files: str) -> None:
 def test_named_folder_is_searched_with_and_without_the_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
 ) -> None:
-    lay(tmp_path / home, *FILES)
+    lay(tmp_path / home, *IMDB.files)
     monkeypatch.setenv("ATTNBENCH_DATA", str(tmp_path))
-    assert locate("stanfordnlp/imdb", FILES) == [tmp_path / home / file for file in FILES]
+    assert IMDB.locate() == [tmp_path / home / file for file in IMDB.files]
 
 
 def complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("ATTNBENCH_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError) as caught:
-        locate("stanfordnlp/imdb", FILES)
+        IMDB.locate()
     return str(caught.value)
 
 
@@ -62,40 +65,133 @@ def test_named_folder_without_the_files_is_never_a_reason_to_download(
 
     monkeypatch.setattr(sources, "hf_hub_download", download)
     assert "does not exist" in complaint(tmp_path, monkeypatch)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        IMDB.fetch(print)
 
 
-def test_without_the_variable_the_hub_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(repository: str, file: str, *, repo_type: str) -> str:
-        return str(tmp_path / repo_type / repository / file)
-
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Hub":
     monkeypatch.delenv("ATTNBENCH_DATA", raising=False)
-    monkeypatch.setattr(sources, "hf_hub_download", download)
-    home = tmp_path / "dataset" / "stanfordnlp/imdb"
-    assert locate("stanfordnlp/imdb", FILES) == [home / file for file in FILES]
+    hub = Hub(tmp_path / "hub")
+    monkeypatch.setattr(sources, "hf_hub_download", hub.download)
+    monkeypatch.setattr(sources, "HfApi", lambda: hub)
+    return hub
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [LocalEntryNotFoundError("not cached"), ConnectionError("no route"), PermissionError("read only")],
-)
-def test_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
-    def download(*_: object, **__: object) -> str:
-        raise failure
+class Hub:
+    """Stands for the hub's client: what it serves, and what of it was asked for."""
 
-    monkeypatch.delenv("ATTNBENCH_DATA", raising=False)
-    monkeypatch.setattr(sources, "hf_hub_download", download)
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        self.served = dict.fromkeys(IMDB.files, b"reviews")
+        self.downloaded: list[str] = []
+        self.failure: Exception | None = None
+
+    def get_paths_info(self, repository: str, files: list[str], *, repo_type: str) -> list[RepoFile]:
+        assert (repository, repo_type) == (IMDB.repository, "dataset")
+        told = [(file, hashlib.sha256(self.served[file]).hexdigest()) for file in files]
+        return [
+            RepoFile(path=f, size=1_500_000, oid="0", lfs={"oid": d, "size": 7, "pointerSize": 1})
+            for f, d in told
+        ]
+
+    def download(self, repository: str, file: str, *, repo_type: str, local_files_only: bool = False) -> str:
+        assert (repository, repo_type) == (IMDB.repository, "dataset")
+        path = self.cache / file
+        if not path.exists():
+            if local_files_only:
+                raise LocalEntryNotFoundError("not cached")
+            if self.failure is not None:
+                raise self.failure
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"reviews")
+            self.downloaded.append(file)
+        return str(path)
+
+
+def test_nothing_is_downloaded_before_it_is_asked_for(hub: Hub) -> None:
+    with pytest.raises(FileNotFoundError, match="not in the hub's cache; `attnbench prepare` downloads it"):
+        IMDB.locate()
+    assert hub.downloaded == []
+
+
+def test_sizes_are_said_before_a_download_and_not_after_it(hub: Hub) -> None:
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        assert hub.downloaded == []
+        said.append(line)
+
+    paths = [hub.cache / file for file in IMDB.files]
+    assert IMDB.fetch(say) == paths
+    assert said == [
+        "downloading stanfordnlp/imdb: plain_text/train.parquet 1.5 MB, plain_text/test.parquet 1.5 MB"
+    ]
+    assert IMDB.fetch(say) == paths
+    assert IMDB.locate() == paths
+    assert len(said) == 1
+    assert hub.downloaded == list(IMDB.files)
+
+
+def test_what_is_not_what_the_hub_has_is_refused(hub: Hub) -> None:
+    hub.served["plain_text/test.parquet"] = b"other reviews"
+    with pytest.raises(OSError, match=r"test.parquet has the SHA-256 .* remove .* and download it again"):
+        IMDB.fetch(print)
+
+
+@pytest.mark.parametrize("failure", [ConnectionError("no route"), PermissionError("read only")])
+def test_failed_download_says_what_to_do(hub: Hub, failure: Exception) -> None:
+    hub.failure = failure
     with pytest.raises(FileNotFoundError, match=r"could not be downloaded \(.*hf download") as caught:
-        locate("stanfordnlp/imdb", FILES)
+        IMDB.fetch(lambda line: None)
     assert str(failure) in str(caught.value)
     assert "$ATTNBENCH_DATA/imdb" in str(caught.value)
     assert caught.value.__cause__ is failure
 
 
+def test_file_that_the_hub_does_not_know_is_no_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "get_paths_info", lambda *_, **__: [])
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded \(the hub has no plain_text/train"):
+        IMDB.fetch(print)
+
+
+@pytest.mark.parametrize("ask", [Published.locate, lambda imdb: imdb.fetch(print)])
 def test_real_hub_client_offline_ends_in_the_same_advice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Published], object]
 ) -> None:
     monkeypatch.delenv("ATTNBENCH_DATA", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="hf download"):
-        locate("stanfordnlp/imdb", FILES)
+        ask(IMDB)
+
+
+@pytest.mark.parametrize("above", ["", "lra_release", "lra_release/lra_release"])
+def test_release_is_found_wherever_people_unpack_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: str
+) -> None:
+    monkeypatch.setenv("ATTNBENCH_DATA", str(tmp_path))
+    home = Path(above, "listops-1000")
+    lay(tmp_path, str(home / "a.tsv"), str(home / "b.tsv"))
+    assert released("listops-1000", ["a.tsv", "b.tsv"]) == [tmp_path / home / f for f in ("a.tsv", "b.tsv")]
+
+
+def test_missing_release_shows_the_tree_that_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay(tmp_path, "listops-1000/a.tsv")
+    monkeypatch.setenv("ATTNBENCH_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"listops-1000/a\.tsv and listops-1000/b\.tsv") as caught:
+        released("listops-1000", ["a.tsv", "b.tsv"])
+    assert f"ATTNBENCH_DATA is {tmp_path}" in str(caught.value)
+    monkeypatch.delenv("ATTNBENCH_DATA")
+    with pytest.raises(FileNotFoundError, match="ATTNBENCH_DATA names no folder"):
+        released("listops-1000", ["a.tsv"])
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(12, "12 bytes"), (1_000, "1 kB"), (20_979_968, "21 MB"), (8_530_000_000, "8.53 GB")],
+)
+def test_sizes_are_said_as_people_do(count: int, said: str) -> None:
+    assert size(count) == said

@@ -1,6 +1,7 @@
 import doctest
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def small(**options: int) -> Text:
+def small(**options: Any) -> Text:
     return Text(**{"length": 32, "train": 50, "validation": 10, "test": 40, **options})
 
 
@@ -92,6 +93,26 @@ def test_review_published_twice_is_never_held_out(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("reviews")
+def test_legacy_validation_is_the_test_set_and_training_the_whole() -> None:
+    legacy = small(train=60, validation=40, validation_from="test")
+    assert texts(legacy.examples("validation")) == texts(legacy.examples("test"))
+    assert len(set(texts(legacy.examples("train")))) == 60
+
+
+@pytest.mark.usefixtures("reviews")
+def test_bag_of_bytes_knows_which_bytes_but_not_their_order() -> None:
+    examples = small().examples("train")
+    answers = small().guesses(examples)["bag of bytes"]
+    # "dull" and "nice" differ in their letters.
+    assert (answers == examples.labels).mean() > 0.9
+    turned = Examples(
+        np.concatenate([examples.sequence(row)[::-1] for row in range(len(examples))]),
+        examples.lengths, examples.labels, output="sequence",
+    )  # fmt: skip
+    assert np.array_equal(small().guesses(turned)["bag of bytes"], answers)
+
+
+@pytest.mark.usefixtures("reviews")
 @pytest.mark.parametrize(
     ("options", "split", "complaint"),
     [
@@ -120,6 +141,9 @@ def test_published_reviews_fill_the_default_splits() -> None:
     assert max(int(examples.lengths.max()) for examples in held.values()) == 4096
     validation = set(texts(held["validation"]))
     assert not validation & set(texts(held["train"]))
+    assert {examples.stored.dtype for examples in held.values()} == {np.dtype(np.uint8)}
+    floors = task.floors(Examples.join(list(held.values())))
+    assert floors == pytest.approx(dict(Text.card.floors), abs=0.001)
 
 
 def test_picture() -> None:
