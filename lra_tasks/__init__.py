@@ -4,7 +4,14 @@ from lra_tasks.digits import Digits
 from lra_tasks.image import Image
 from lra_tasks.interface import Task
 from lra_tasks.listops import ListOps
+from lra_tasks.probes.adding import Adding
+from lra_tasks.probes.brackets import Brackets
+from lra_tasks.probes.copying import Copying
+from lra_tasks.probes.induction import Induction
+from lra_tasks.probes.needle import Needle
+from lra_tasks.probes.parity import Parity
 from lra_tasks.probes.recall import Recall
+from lra_tasks.probes.selective_copying import SelectiveCopying
 from lra_tasks.text import Text
 
 TASKS: dict[str, type[Task]] = {
@@ -12,5 +19,12 @@ TASKS: dict[str, type[Task]] = {
     "text": Text,
     "image": Image,
     "digits": Digits,
+    "needle": Needle,
     "recall": Recall,
+    "induction": Induction,
+    "copying": Copying,
+    "selective_copying": SelectiveCopying,
+    "adding": Adding,
+    "parity": Parity,
+    "brackets": Brackets,
 }

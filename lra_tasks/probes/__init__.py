@@ -1,1 +1,1 @@
-"""Synthetic sequences in which the distance that the answer must travel is an option."""
+"""Synthetic sequences with an option for the distance an answer must travel, or for what it must carry."""

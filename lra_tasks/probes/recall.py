@@ -1,8 +1,8 @@
 """Associative recall: the value that was told of a key, asked for a given distance later.
 
     >>> task = Recall(length=22, distance=9, pairs=3)
-    >>> tokens, labels = draw(np.random.default_rng(3), 1, task)
-    >>> print(picture(task, tokens[0], labels[0]))
+    >>> tokens, labels = task.draw(np.random.default_rng(3), 1)
+    >>> print(task.picture(tokens[0], labels[0]))
     input  . . . . k0:4 k4:12 k9:15 . . . . . . . . k9 . k0 . k4 . .
     label  - - - -    -     -     - - - - - - - - - 15 -  4 - 12 - -
 
@@ -19,24 +19,22 @@ https://arxiv.org/abs/2312.04927, section 3. Deviations: the distance is fixed, 
 token, for to bind two tokens costs a small network thousands of steps, which say nothing about reach.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lra_tasks.generation import distinct
-from lra_tasks.interface import IGNORE, Card, Examples, Split, Task
+from lra_tasks.interface import IGNORE, Card, Examples
+from lra_tasks.probes.probe import Drawn, Probe
 
 FILLER = 1
 FIRST_KEY = 2
 
-ROUND = 1024  # sequences drawn at once
-
 
 @dataclass(frozen=True, kw_only=True)
-class Recall(Task):
+class Recall(Probe):
     """Associative recall over `distance` tokens; every sequence has exactly `length`.
 
     The ids are PAD, the filler, the keys, and then every pair, or, of split pairs, the values. A label is
@@ -111,21 +109,40 @@ class Recall(Task):
         """Tokens from the first pair to the last question, both included."""
         return self.distance + (self.width + 2) * self.pairs - 2
 
-    def examples(self, split: Split) -> Examples:
-        """The examples of one split, distinct within it and across splits."""
+    @property
+    def names(self) -> Sequence[str]:
+        """The tokens: "." filler, "k3" a key, "v5" a value, "k3:5" a pair."""
+        keys = [f"k{key}" for key in range(self.keys)]
+        values = [f"v{value}" for value in range(self.values)]
+        pairs = [f"{key}:{value}" for key in keys for value in range(self.values)]
+        return ["<pad>", ".", *keys, *(values if self.split_pairs else pairs)]
 
-        def chunk(rng: np.random.Generator) -> Examples:
-            tokens, labels = draw(rng, ROUND, self)
-            return Examples(tokens.ravel(), [self.length] * ROUND, labels.ravel(), output="token")
-
-        return distinct(self, split, chunk)
+    def draw(self, rng: np.random.Generator, count: int) -> Drawn:
+        """A block of pairs, and its questions."""
+        pairs, rows, place = self.pairs, np.arange(count)[:, None], np.arange(self.pairs)
+        # The order of random numbers is a random choice without repetition, for all sequences at once.
+        key = np.argsort(rng.random((count, self.keys)), axis=1)[:, :pairs]
+        value = np.argsort(rng.random((count, self.values)), axis=1)[:, :pairs]
+        asked = np.argsort(rng.random((count, pairs)), axis=1)
+        answer = rng.integers(self.length - self.span + 1, size=(count, 1)) + self.width * (place + 1) - 1
+        question = answer[:, -1:] + self.distance + 2 * place
+        tokens = np.full((count, self.length), FILLER, dtype=np.uint32)
+        if self.split_pairs:
+            tokens[rows, answer - 1] = FIRST_KEY + key
+            tokens[rows, answer] = FIRST_KEY + self.keys + value
+        else:
+            tokens[rows, answer] = FIRST_KEY + self.keys + key * self.values + value
+        tokens[rows, question] = FIRST_KEY + np.take_along_axis(key, asked, axis=1)
+        labels = np.full((count, self.length), IGNORE, dtype=np.int32)
+        labels[rows, question] = np.take_along_axis(value, asked, axis=1)
+        return tokens, labels
 
     def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
         """The labels of one sequence, by reading on: a key whose value was told by now asks for it."""
         labels = np.full(len(tokens), IGNORE)
         told: dict[str, str] = {}
         key = ""
-        for place, name in enumerate(names(self, tokens)):
+        for place, name in enumerate(self.told(tokens)):
             match name[0], name.partition(":"):
                 case "k", (known, ":", value):
                     told[known] = value
@@ -141,7 +158,7 @@ class Recall(Task):
 
     def guesses(self, examples: Examples) -> Mapping[str, NDArray[np.integer]]:
         """The floors: the commonest value, and the first value that the sequence shows."""
-        value = examples.tokens.astype(np.int64).reshape(-1, self.length) - FIRST_KEY - self.keys
+        value = self.table(examples).astype(np.int64) - FIRST_KEY - self.keys
         first = np.take_along_axis(value, np.argmax(value >= 0, axis=1)[:, None], axis=1) % self.values
         shown = np.broadcast_to(first, value.shape).ravel()
         return {**super().guesses(examples), "any value of the block": shown}
@@ -149,44 +166,3 @@ class Recall(Task):
     def facts(self) -> Mapping[str, float]:
         """The distance, in tokens, below which no answer lies."""
         return {"distance": float(self.distance)}
-
-
-def draw(rng: np.random.Generator, count: int, task: Recall) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
-    """`count` sequences and their labels, both (count, length)."""
-    pairs, rows, place = task.pairs, np.arange(count)[:, None], np.arange(task.pairs)
-    # The order of random numbers is a random choice without repetition, for all sequences at once.
-    key = np.argsort(rng.random((count, task.keys)), axis=1)[:, :pairs]
-    value = np.argsort(rng.random((count, task.values)), axis=1)[:, :pairs]
-    asked = np.argsort(rng.random((count, pairs)), axis=1)
-    answer = rng.integers(task.length - task.span + 1, size=(count, 1)) + task.width * (place + 1) - 1
-    question = answer[:, -1:] + task.distance + 2 * place
-    tokens = np.full((count, task.length), FILLER, dtype=np.uint32)
-    if task.split_pairs:
-        tokens[rows, answer - 1] = FIRST_KEY + key
-        tokens[rows, answer] = FIRST_KEY + task.keys + value
-    else:
-        tokens[rows, answer] = FIRST_KEY + task.keys + key * task.values + value
-    tokens[rows, question] = FIRST_KEY + np.take_along_axis(key, asked, axis=1)
-    labels = np.full((count, task.length), IGNORE, dtype=np.int32)
-    labels[rows, question] = np.take_along_axis(value, asked, axis=1)
-    return tokens, labels
-
-
-def names(task: Recall, tokens: NDArray[np.integer]) -> list[str]:
-    """What each token is: "." filler, "k3" a key, "v5" a value, "k3:5" a pair."""
-    keys = [f"k{key}" for key in range(task.keys)]
-    values = [f"v{value}" for value in range(task.values)]
-    pairs = [f"{key}:{value}" for key in keys for value in range(task.values)]
-    vocabulary = ["<pad>", ".", *keys, *(values if task.split_pairs else pairs)]
-    return [vocabulary[token] for token in tokens]
-
-
-def picture(task: Recall, tokens: NDArray[np.integer], labels: NDArray[np.integer]) -> str:
-    """A sequence above its labels, in columns."""
-    told = names(task, tokens)
-    asked = ["-" if label == IGNORE else str(label) for label in labels]
-    width = [max(map(len, column)) for column in zip(told, asked, strict=True)]
-    return "\n".join(
-        f"{title}  " + " ".join(cell.rjust(wide) for cell, wide in zip(cells, width, strict=True))
-        for title, cells in (("input", told), ("label", asked))
-    )

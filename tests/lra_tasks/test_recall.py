@@ -5,7 +5,7 @@ import pytest
 
 from lra_tasks.interface import IGNORE, Examples
 from lra_tasks.probes import recall
-from lra_tasks.probes.recall import FILLER, Recall, names
+from lra_tasks.probes.recall import FILLER, Recall
 
 SMALL = {"train": 300, "validation": 50, "test": 100}
 
@@ -14,7 +14,7 @@ def answers(task: Recall, examples: Examples) -> list[tuple[int, int, int]]:
     """(row, place of the answer, place of the question), for every question."""
     found: list[tuple[int, int, int]] = []
     for row in range(len(examples)):
-        told, labels = names(task, examples.sequence(row)), examples.targets(row)
+        told, labels = task.told(examples.sequence(row)), examples.targets(row)
         for question in np.flatnonzero(labels != IGNORE):
             answer = f"v{labels[question]}" if task.split_pairs else f"{told[question]}:{labels[question]}"
             assert told.count(answer) == 1
@@ -42,7 +42,7 @@ def test_values_stand_nowhere_but_in_the_block() -> None:
         task = Recall(length=64, distance=30, split_pairs=split_pairs, **SMALL)
         examples = task.examples("test")
         for row in range(len(examples)):
-            told = names(task, examples.sequence(row))
+            told = task.told(examples.sequence(row))
             values = [place for place, name in enumerate(told) if ":" in name or name[0] == "v"]
             assert len(values) == 4
             assert values[-1] - values[0] == 3 * task.width
