@@ -4,15 +4,16 @@ Exit codes: 0 all well; 1 a cell failed or a law is broken; 2 not understood; 13
 torch and the reports are imported inside the commands that need them, so that --help answers at once.
 """
 
+import os
 import sys
 import warnings
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench.commands.interrupts import Commands
+from bench.commands.options import RESULTS, File, Json, Kind, MatrixName, Results, RunName
 
 app = typer.Typer(
     cls=Commands,
@@ -23,32 +24,6 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-File = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--file",
-        metavar="PATH.py:CLASS",
-        help="A variant outside the repository; options may follow: my.py:Mine(width=8). Repeatable.",
-    ),
-]
-Results = Annotated[Path, typer.Option("--results", help="Folder that holds the runs.")]
-MatrixName = Annotated[
-    str, typer.Argument(metavar="MATRIX", help="A matrix file, or the name of a shipped one.")
-]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
-RESULTS = Path("results")
-
-
-class Kind(StrEnum):
-    """What `list` can list."""
-
-    variants = "variants"
-    tasks = "tasks"
-    matrices = "matrices"
-    metrics = "metrics"
-    runs = "runs"
 
 
 @app.command("list")
@@ -66,6 +41,22 @@ def list_(
         return
     found = rows.listing(kind.value, results)
     arguments.show(found, as_json, lambda: printing.table(found))
+
+
+@app.command()
+def prepare(
+    names: Annotated[list[str], typer.Argument(metavar="TASK...", help="Tasks, options and all.")],
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that generate. Default: all cores.")
+    ] = os.cpu_count() or 1,
+    as_json: Json = False,
+) -> None:
+    """Fetch or generate the examples of tasks once, and say what they are; later readers share them."""
+    from bench.commands import arguments, preparing, printing
+
+    found = preparing.prepare(names, workers)
+    document = [task.model_dump(mode="json") for task in found]
+    arguments.show(document, as_json, lambda: printing.lines(preparing.lines(found)))
 
 
 @app.command()

@@ -9,7 +9,8 @@ from bench.commands.rows import Row
 from bench.foreign import Known, Planned
 from bench.planning import specs
 from bench.resolver import Resolver
-from lra_tasks import TASKS
+from lra_tasks import TASKS, catalogue
+from lra_tasks.interface import Task
 from results.cell import TrainingCell
 from results.spec import Spec
 from variants.backends import BACKENDS
@@ -39,7 +40,7 @@ def _variant(found: Known) -> Row:
 
 
 def tasks() -> list[Row]:
-    """Every task, with its floors."""
+    """Every task, with its floors and whether its data are here."""
     return [
         {
             "task": name,
@@ -49,6 +50,7 @@ def tasks() -> list[Row]:
             "sizes": " / ".join(f"{size:,}" for size in task.card.sizes.values()),
             "floors": ", ".join(f"{floor} {value:.1%}" for floor, value in task.card.floors.items()),
             "source": task.card.source,
+            "here": _here(catalogue.build(name, {})),
             "description": task.card.description,
         }
         for name, task in TASKS.items()
@@ -78,6 +80,14 @@ def _unavailable(backends: Sequence[str]) -> str:
     here = "cuda" if torch.cuda.is_available() else "cpu"
     missing = {name: BACKENDS[name].why_unavailable(here) for name in backends if name in BACKENDS}
     return "; ".join(f"{name}: {reason}" for name, reason in missing.items() if reason is not None)
+
+
+def _here(task: Task) -> str:
+    """Whether the examples can be had now; if not, what to do."""
+    try:
+        return "yes" if task.files() else "made when asked for"
+    except FileNotFoundError as error:
+        return f"no: {error}"
 
 
 def _yes(value: bool) -> str:

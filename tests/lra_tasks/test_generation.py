@@ -1,9 +1,13 @@
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lra_tasks import TASKS, generation
 from lra_tasks.generation import means
 from lra_tasks.interface import SPLITS, Examples, Split
 from lra_tasks.listops import ListOps
@@ -22,11 +26,36 @@ def test_two_workers_give_the_bytes_of_one_and_say_how_far_they_are() -> None:
     with means(workers=2, report=lambda *step: said.append(step), made={}):
         for split in SPLITS:
             assert same(task.examples(split), alone[split]), split
+        with pytest.raises(ValueError, match="distinct sequences for train"):
+            Few(train=69).examples("train")  # there are 128 in all
+    said = [step for step in said if step[2] == getattr(task, step[0])]
     assert said[-1] == ("test", 40, 40)
     train = [step for step in said if step[0] == "train"]
     assert len(train) > 2
     assert train == sorted(train)
     assert train[-1] == ("train", 900, 900)
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.card.source == "generated"])
+def test_whatever_is_generated_can_be_sent_to_workers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Inline(Executor):
+        """A pool of nobody: what is sent is packed, unpacked and done at once."""
+
+        def submit(self, work: Callable[..., Any], /, *words: object, **_: object) -> Future[Any]:
+            assert pickle.loads(pickle.dumps(work)) is work
+            done = Future[Any]()
+            done.set_result(work(*pickle.loads(pickle.dumps(words))))
+            self.used = True
+            return done
+
+    pool = Inline()
+    monkeypatch.setattr(generation, "ProcessPoolExecutor", lambda *_, **__: pool)
+    task = TASKS[name](train=40, validation=20, test=20)
+    alone = {split: task.examples(split) for split in SPLITS}
+    with means(workers=2, made={}):
+        for split in SPLITS:
+            assert same(task.examples(split), alone[split])
+    assert pool.used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +80,3 @@ def test_what_is_made_is_excluded_as_if_drawn_again() -> None:
     with means(report=lambda split, found, wanted: said.add(split), made=made):
         assert same(task.examples("train"), drawn)
     assert said == {"train"}
-
-
-def test_ends_by_itself_where_there_are_too_few() -> None:
-    with means(workers=2, made={}), pytest.raises(ValueError, match="distinct sequences for train"):
-        ListOps(length=2, longer_than=0, train=9, validation=1, test=1).examples("train")
