@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bench import cache
 from bench.calls import DTYPES, Make, NotFinite
 from bench.environment import synchronise
 from bench.memory import cpu_peak, rss_peak_bytes
@@ -54,7 +55,7 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         ValueError: the batch is larger than the training split.
     """
     network = build(cell, make, task).to(device=cell.device, dtype=DTYPES[cell.dtype])
-    train, validation, test = (task.examples(split) for split in ("train", "validation", "test"))
+    train, validation, test = (cache.examples(task, split) for split in ("train", "validation", "test"))
     if cell.batch > len(train):
         raise ValueError(f"a batch of {cell.batch} cannot be drawn from {len(train)} training examples")
     gate = check(network, cell, train)
