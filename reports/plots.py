@@ -20,6 +20,12 @@ from results.spec import Spec
 
 PNG_DPI = 160
 
+# Facts of a task that accuracy is drawn against, in words and on the axis; an option of its name moves each.
+FACTS = {
+    "distance": ("dependency distance", "dependency distance (tokens)"),
+    "load": ("load", "load (tokens that count together)"),
+}
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -50,13 +56,14 @@ class Plot:
 
 
 def plots(table: pd.DataFrame) -> list[Plot]:
-    """Every figure that the cells of this frame can give: speed, memory, accuracy, distance."""
+    """Every figure that the cells of this frame can give: speed, memory, accuracy, distance, load."""
     rows = rows_of(table)
     drawn = styles(row["variant"] for row in rows)
     found = [_growth(panel, drawn) for panel in panels(rows, "speed", "latency_ms")]
     found += [_growth(panel, drawn) for panel in panels(rows, "memory", "peak_mib")]
     names: dict[str, int] = {}
-    found += [_distance(key, members, drawn, names) for key, members in distances(rows)]
+    for fact in FACTS:
+        found += [_over(fact, task, members, drawn, names) for task, members in moving(rows, fact)]
     for board in boards(rows):
         figure = bubbles(board, drawn)
         title = f"Accuracy against training throughput: {board.task}"
@@ -141,33 +148,31 @@ def _growth_alt(
     return text
 
 
-def distances(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Trainings on tasks with a dependency distance, by task (its other options) and machine."""
-    known = [row for row in rows if row["protocol"] == "training" and (row.get("fact_distance") or 0) > 0]
-    named = [{**row, "family": family(row["task"])} for row in settle_machines(known)]
+def moving(rows: Sequence[Row], fact: str) -> list[tuple[str, list[Row]]]:
+    """Trainings on tasks of which this fact moves, by task (its other options) and machine."""
+    column = f"fact_{fact}"
+    known = [row for row in rows if row["protocol"] == "training" and (row.get(column) or 0) > 0]
+    named = [{**row, "family": family(row["task"], fact)} for row in settle_machines(known)]
     groups = grouped(named, ("family", *MACHINE)).values()
-    return [
-        (members[0]["family"], members)
-        for members in groups
-        if len({r["fact_distance"] for r in members}) > 1
-    ]
+    return [(members[0]["family"], members) for members in groups if len({r[column] for r in members}) > 1]
 
 
-def family(task: str) -> str:
-    """A task without its distance."""
+def family(task: str, fact: str) -> str:
+    """A task without the option that moves the fact."""
     spec = Spec.parse(task)
-    return str(Spec(name=spec.name, pairs=tuple(pair for pair in spec.pairs if pair[0] != "distance")))
+    return str(Spec(name=spec.name, pairs=tuple(pair for pair in spec.pairs if pair[0] != fact)))
 
 
-def _distance(
-    task: str, rows: Sequence[Row], drawn: Mapping[str, Style], names: dict[str, int]
+def _over(
+    fact: str, task: str, rows: Sequence[Row], drawn: Mapping[str, Style], names: dict[str, int]
 ) -> Plot | None:
-    """Accuracy against distance on one task; None where no training has an accuracy."""
+    """Accuracy against a fact of one task; None where no training has an accuracy."""
+    (words, axis), column = FACTS[fact], f"fact_{fact}"
     apart = differing(rows, RECIPE)
     curves: dict[str, list[tuple[float, Score]]] = {}
-    for same in grouped(rows, ("variant", *RECIPE, "fact_distance")).values():
+    for same in grouped(rows, ("variant", *RECIPE, column)).values():
         one = score(same, apart)
-        curves.setdefault(one.label, []).append((float(same[0]["fact_distance"]), one))
+        curves.setdefault(one.label, []).append((float(same[0][column]), one))
     series: list[Series] = []
     failures: list[tuple[str, str, float, str]] = []
     for label, points in curves.items():
@@ -180,8 +185,8 @@ def _distance(
         ]
     if not series:
         return None
-    floors = {float(row["fact_distance"]): row["floor"] for row in rows if row["floor"] is not None}
-    title = f"Accuracy against dependency distance: {task}"
+    floors = {float(row[column]): row["floor"] for row in rows if row["floor"] is not None}
+    title = f"Accuracy against {words}: {task}"
     conditions = f"{rows[0]['dtype']} · {rows[0]['machine'] or rows[0]['device']}"
     notes = ["Dotted: the accuracy that needs no understanding. " if floors else ""]
     notes[0] += "Whiskers: 95 %, over seeds where there are two or more."
@@ -190,15 +195,15 @@ def _distance(
     ]
     notes += [f"Seeds without a score: {', '.join(lost)}."] if lost else []
     chart = Chart(
-        title, conditions, "dependency distance (tokens)", "test accuracy (%)",
+        title, conditions, axis, "test accuracy (%)",
         tuple(series), tuple(failures), tuple(notes),
         log_y=False, percent=True, floor=tuple(sorted(floors.items())),
     )  # fmt: skip
-    name = distinct(f"distance-{slug(task)}-{rows[0]['dtype']}-{rows[0]['device']}", names)
-    return Plot(name, title, conditions, _distance_alt(title, series), draw(chart, drawn))
+    name = distinct(f"{fact}-{slug(task)}-{rows[0]['dtype']}-{rows[0]['device']}", names)
+    return Plot(name, title, conditions, _over_alt(title, series), draw(chart, drawn))
 
 
-def _distance_alt(title: str, series: Sequence[Series]) -> str:
+def _over_alt(title: str, series: Sequence[Series]) -> str:
     return f"{title}. " + " ".join(
         f"{s.label}: " + ", ".join(f"{100 * e.value:.0f} % at {short(x)}" for x, e in s.points) + "."
         for s in series

@@ -25,7 +25,7 @@ SECTIONS = (
     ("memory", "Memory", ("memory-",), "no memory cells"),
     ("growth", "Growth with N", ("exponents",), "too few lengths to fit the growth with N"),
     ("comparison", "Comparison", ("comparison",), "no comparison cells: no two variants were timed in turn"),
-    ("accuracy", "Accuracy", ("distance-", "accuracy-"), "no training cells: nothing is known of accuracy"),
+    ("accuracy", "Accuracy", ("distance-", "load-", "accuracy-"), "no training cells: no accuracy is known"),
     ("status", "Without a value", ("status",), ""),
 )
 

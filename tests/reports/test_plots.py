@@ -5,7 +5,7 @@ import pytest
 from reports.frame import frame
 from reports.palette import COLOURS, spread, styles
 from reports.plots import plots
-from results.cell import SpeedCell
+from results.cell import SpeedCell, TrainingCell
 from results.spec import Spec
 from tests.reports.runs import (
     ENVIRONMENT,
@@ -13,6 +13,7 @@ from tests.reports.runs import (
     comparison_records,
     record,
     speed,
+    training,
     training_records,
 )
 
@@ -94,6 +95,24 @@ def test_distance_has_the_floor_and_a_share_from_0_to_100(drawn):
     assert list(curves(plot)["floor"].get_ydata()) == [0.25, 0.25, 0.25]
     assert plot.figure.axes[0].get_ylim() == (0.0, 1.02)
     assert plot.figure.axes[0].get_ylabel() == "test accuracy (%)"
+
+
+def test_accuracy_is_drawn_against_every_fact_that_moves(written):
+    records = []
+    for load, gap in itertools.product((2, 4), (8, 32)):
+        task = Spec.parse(f"copying(distance={gap}, load={load})")
+        cell = TrainingCell(variant=Spec.parse("sdpa"), task=task)
+        records.append(record(cell, training(0.9, distance=gap, load=load), len(records)))
+    found = {plot.title: plot for plot in plots(frame(written(records))) if "throughput" not in plot.title}
+    points = {title: list(curves(plot)["sdpa"].get_xdata()) for title, plot in found.items()}
+    assert points == {
+        "Accuracy against dependency distance: copying(load=2)": [8, 32],
+        "Accuracy against dependency distance: copying(load=4)": [8, 32],
+        "Accuracy against load: copying(distance=8)": [2, 4],
+        "Accuracy against load: copying(distance=32)": [2, 4],
+    }
+    axis = found["Accuracy against load: copying(distance=8)"].figure.axes[0].get_xlabel()
+    assert axis == "load (tokens that count together)"
 
 
 def test_bubbles_have_area_in_proportion_to_memory(drawn):
