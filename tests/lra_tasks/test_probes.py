@@ -178,6 +178,11 @@ def test_every_single_bit_decides_parity() -> None:
             assert task.solve(flipped)[0] == 1 - examples.targets(row)[0]
 
 
+def test_bits_of_parity_are_fair() -> None:
+    tokens = OTHERS["parity"].examples("train").tokens
+    assert np.mean(tokens[tokens != FILLER] == ONE) == pytest.approx(0.5, abs=0.015)
+
+
 def gaps(task: Probe, answer: Callable[[list[str], int, int], int]) -> set[int]:
     """Tokens from answer to question, over all questions of the test split."""
     examples = task.examples("test")
