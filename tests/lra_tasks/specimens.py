@@ -1,16 +1,16 @@
 """Broken tasks, each with one fault, and the law that must name it."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lra_tasks.generation import distinct
-from lra_tasks.interface import PAD, SPLITS, Batch, Card, Examples, Split, Task, best_guess
+from lra_tasks.interface import IGNORE, PAD, SPLITS, Batch, Card, Examples, Split, Task, best_guess, pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +183,155 @@ class SeedsTorch(Honest):
         return super().examples(split)
 
 
+@dataclass(frozen=True, kw_only=True)
+class HonestPair(Honest):
+    """No fault: does the same mark stand in both sequences?"""
+
+    card: ClassVar[Card] = replace(Honest.card, output="pair", vocabulary=6)
+    shortest: ClassVar[int] = 18
+
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        marks = rng.integers(4, size=64)
+        labels = rng.integers(2, size=64)
+        others = (marks + np.where(labels, 0, rng.integers(1, 4, size=64))) % 4
+        rows = [
+            np.concatenate((self.marked(rng, mark), [PAD], self.marked(rng, other))).astype(np.uint8)
+            for mark, other in zip(marks, others, strict=True)
+        ]
+        return Examples(np.concatenate(rows), list(map(len, rows)), labels, output="pair")
+
+    def marked(self, rng: np.random.Generator, mark: int) -> NDArray[np.integer]:
+        row = np.ones(rng.integers(self.shortest, self.length + 1), dtype=np.int64)
+        row[rng.integers(len(row))] = 2 + mark
+        return row
+
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        first, second = pair(tokens)
+        return np.array([first.max() == second.max()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class HonestTarget(Honest):
+    """No fault: the tokens above one, in their order."""
+
+    card: ClassVar[Card] = replace(
+        Honest.card, output="seq2seq", classes=3, vocabulary=5, length=12, floors={"majority": 1 / 3}
+    )
+
+    length: int = 12
+
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        lengths = rng.integers(self.length - 4, self.length + 1, size=64)
+        rows = [rng.integers(1, 5, size=n, dtype=np.uint8) for n in lengths]
+        for row in rows:
+            row[rng.integers(len(row))] = rng.integers(2, 5)
+        return self.told(rows, [self.solve(row) for row in rows])
+
+    def told(self, rows: Sequence[NDArray[np.uint8]], targets: Sequence[NDArray[np.integer]]) -> Examples:
+        return Examples(
+            np.concatenate(rows),
+            [len(row) for row in rows],
+            np.concatenate(targets),
+            output="seq2seq",
+            target_lengths=[len(target) for target in targets],
+        )
+
+    def retold(self, examples: Examples, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Examples:
+        rows = range(len(examples))
+        return self.told([examples.sequence(r) for r in rows], [change(examples.targets(r)) for r in rows])
+
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        return tokens[tokens > 1].astype(np.int64) - 2
+
+
+class LongSecond(HonestPair):
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        examples = super().chunk(rng)
+        whole = [examples.sequence(row) for row in range(len(examples))]
+        missing = [self.length + 1 - len(pair(tokens)[1]) for tokens in whole]
+        rows = [
+            np.pad(tokens, (0, more), constant_values=1) for tokens, more in zip(whole, missing, strict=True)
+        ]
+        return Examples(np.concatenate(rows), list(map(len, rows)), examples.labels, output="pair")
+
+
+class StrangePair(HonestPair):
+    card = replace(HonestPair.card, vocabulary=5)
+
+
+class CrossedTowers(HonestPair):
+    """Beside each first sequence stands the second of another pair."""
+
+    shortest = HonestPair.length  # so that the mask stays right
+
+    class Crossed(Examples):
+        def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
+            batch = super().batch(rows, pad_to=pad_to)
+            first, second = batch.tokens.chunk(2)
+            return replace(batch, tokens=torch.cat((first, second.roll(1, 0))))
+
+    def examples(self, split: Split) -> Examples:
+        examples = super().examples(split)
+        return self.Crossed(examples.tokens, np.diff(examples.starts), examples.labels, output="pair")
+
+
+class MislabelledPair(HonestPair):
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        return 1 - super().solve(tokens)
+
+
+class TargetTooLong(HonestTarget):
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        return super().solve(tokens).repeat(2)
+
+
+class TargetOfNothing(HonestTarget):
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        return super().solve(tokens)[4:]
+
+
+class TargetWithGap(HonestTarget):
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        target = super().solve(tokens)
+        target[1:2] = IGNORE
+        return target
+
+
+class StrangeSymbol(HonestTarget):
+    card = replace(HonestTarget.card, classes=2)
+
+
+class LateTargets(HonestTarget):
+    """Targets as a decoder would read them, not as it must say them."""
+
+    class Late(Examples):
+        def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
+            batch = super().batch(rows, pad_to=pad_to)
+            return replace(batch, labels=batch.labels.roll(1, 1))
+
+    def examples(self, split: Split) -> Examples:
+        examples = super().examples(split)
+        widths = np.diff(examples.starts), np.diff(examples.label_starts)
+        return self.Late(
+            examples.tokens, widths[0], examples.labels, output="seq2seq", target_lengths=widths[1]
+        )
+
+
+class Misordered(HonestTarget):
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        return self.retold(super().chunk(rng), np.sort)
+
+
+class DeafTargets(HonestTarget):
+    """Of which only the targets change between two equal tasks."""
+
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        return self.retold(HonestTarget().chunk(rng), np.random.default_rng().permutation)
+
+    def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
+        raise NotImplementedError("not in any order")
+
+
 FAULTS: dict[type[Honest], str] = {
     CardOfAnother: "card tells the defaults",
     OneShort: "sizes as asked",
@@ -193,6 +342,17 @@ FAULTS: dict[type[Honest], str] = {
     StrangeLabel: "labels within the card",
     Silent: "labels within the card",
     SeesPads: "mask agrees with padding",
+    LongSecond: "lengths as declared",
+    StrangePair: "tokens within the card",
+    CrossedTowers: "batches hold the examples",
+    MislabelledPair: "labels solved",
+    TargetTooLong: "lengths as declared",
+    TargetOfNothing: "labels within the card",
+    TargetWithGap: "labels within the card",
+    StrangeSymbol: "labels within the card",
+    LateTargets: "batches hold the examples",
+    Misordered: "labels solved",
+    DeafTargets: "same seed, same bytes",
     Mislabelled: "labels solved",
     Leaky: "splits disjoint",
     Unseeded: "same seed, same bytes",
