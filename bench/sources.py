@@ -82,7 +82,9 @@ def _packages(name: str) -> list[str]:
 
 def _beside(folder: Path, name: str) -> list[Path]:
     """The files that may run when a module is imported from this folder."""
-    stems = [folder.joinpath(*package.split(".")) for package in _packages(name)] if name else [folder]
+    if not name:
+        return [folder / "__init__.py"]
+    stems = [folder.joinpath(*package.split(".")) for package in _packages(name)]
     return [stem / "__init__.py" for stem in stems] + [stem.with_suffix(".py") for stem in stems]
 
 

@@ -73,6 +73,18 @@ def test_the_digest_of_a_file_follows_what_lies_beside_it(
     assert (digest([tmp_path / "own.py"]) != before) == matters
 
 
+@pytest.mark.parametrize(("name", "matters"), [("kit/__init__.py", True), ("kit.py", False)])
+def test_a_dot_means_a_folder_and_no_file_of_its_name(tmp_path: Path, name: str, matters: bool):
+    (tmp_path / "kit").mkdir()
+    for file in ("kit/__init__.py", "kit.py"):
+        (tmp_path / file).write_text("x = 1\n")
+    own = tmp_path / "kit" / "own.py"
+    own.write_text("from . import part\n")
+    before = digest([own])
+    (tmp_path / name).write_text("x = 2\n")
+    assert (digest([own]) != before) == matters
+
+
 def test_what_cannot_be_read_beside_a_file_is_part_of_it_all_the_same(tmp_path: Path):
     (tmp_path / "own.py").write_text("try:\n    import bad\nexcept SyntaxError:\n    pass\n")
     found = set[str]()
