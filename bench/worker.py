@@ -1,7 +1,6 @@
 """What runs in a child: one cell measured, or one variant checked. Questions and answers are JSON."""
 
 import traceback
-from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +15,7 @@ from results.record import Comparison, Measurement, Memory, Speed, Status, Train
 from results.spec import Spec
 from variants import contract
 from variants.interface import Dims, Unsupported, Variant
+from variants.laws.settings import settings
 
 # A reason is one line of a table, characters.
 LONGEST_REASON = 300
@@ -69,13 +69,13 @@ class CheckAnswer(BaseModel):
 def measure(question: str) -> str:
     """Measure one cell. Whatever the variant does short of ending the process becomes an Answer."""
     asked = Question.model_validate_json(question)
+    # A file may set something while it is imported.
+    before = _shared()
     try:
         resolver = _resolver(asked.outside)
         _unchanged(asked.cell, resolver)
-        before = _process()
         measurement = _measure(asked.cell, resolver)
-        if _process() != before:
-            raise Meddled("the variant changed the number of threads, the default type or the folder")
+        _as_it_was(before)
         _unchanged(asked.cell, resolver)
         answer = Answer(status="ok", measurement=measurement)
     except Exception as error:  # noqa: BLE001 - any fault of a variant is an answer
@@ -115,9 +115,16 @@ class Meddled(RuntimeError):
     """A variant changed what all variants share."""
 
 
-def _process() -> tuple[int, torch.dtype, Path]:
+def _shared() -> dict[str, object]:
     """What one variant could change to be measured under other conditions than the rest."""
-    return torch.get_num_threads(), torch.get_default_dtype(), Path.cwd()
+    # Compilers and readers of data note in the environment where their caches are.
+    return {name: value for name, value in settings().items() if name != "the environment"}
+
+
+def _as_it_was(before: dict[str, object]) -> None:
+    changed = [name for name, value in _shared().items() if value != before[name]]
+    if changed:
+        raise Meddled(f"the variant changed {', '.join(changed)}")
 
 
 class SourcesChanged(RuntimeError):

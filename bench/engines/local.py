@@ -25,6 +25,9 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+# How faulthandler begins.
+_CRASH = "Fatal Python error: "
+
 # A child that has sent its answer gets this long to exit by itself.
 _GRACE_S = 10.0
 
@@ -59,7 +62,7 @@ class Ended:
     seconds: float
 
     def how(self, limits: Limits, log: Path | None = None) -> str:
-        """How it ended without an answer, in words; with the last line of its log, if that is given."""
+        """How it ended without an answer, in words; with what its log says of that, if it is given."""
         if self.timed_out:
             words = f"stopped after {limits.seconds:g} s"
         elif self.exit_code is not None and self.exit_code < 0:
@@ -67,7 +70,10 @@ class Ended:
         else:
             words = f"the process ended by itself with code {self.exit_code}, without an answer"
         printed = log.read_text(errors="replace").split("\n") if log is not None and log.exists() else []
-        last = next((line.strip() for line in reversed(printed) if line.strip()), None)
+        said = [line.strip() for line in printed if line.strip()]
+        # Below what crashed stand the stack and a list of modules.
+        crash = (line for line in said if line.startswith(_CRASH))
+        last = next(crash, said[-1] if said else None)
         return words if last is None else f"{words}: {last}"
 
 

@@ -30,6 +30,7 @@ FATES = {
     "IsWrong": ("wrong", "differs from that of the variant's dense twin"),
     "RaisesWhenBuilt": ("error", "not today"),
     "TakesThreads": ("error", "number of threads"),
+    "SetsPrecision": ("error", "changed the precision of float32 products"),
     "SpoilsInputs": ("wrong", "changed its inputs"),
     "OtherType": ("wrong", "float64"),
     "ReturnsNothing": ("wrong", "NoneType"),
@@ -132,6 +133,23 @@ def test_a_run_killed_again_and_again_ends_with_every_cell_once(tmp_path: Path):
     assert {record.status for record in records} == {"ok"}
 
 
+def test_what_a_file_sets_while_it_is_imported_is_found_too(tmp_path: Path):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import torch\nfrom variants.full.sdpa import Sdpa\n"
+        "torch.set_float32_matmul_precision('medium')\nclass Own(Sdpa): pass\n"
+    )
+    outside = [Outside.parse(f"{own}:Own")]
+    [record] = execute(
+        Run(tmp_path),
+        plan(small("memory", ["Own"]), Resolver(outside)),
+        limits=Limits(60.0, 2**33),
+        watcher=Silent(),
+        outside=[entry.reference for entry in outside],
+    )
+    assert (record.status, record.error) == ("error", "Meddled")
+
+
 def test_code_that_changes_after_the_plan_is_not_measured_under_its_name(tmp_path: Path):
     own = tmp_path / "own.py"
     own.write_text("from variants.full.sdpa import Sdpa\nclass Own(Sdpa): pass\n")
@@ -149,6 +167,15 @@ def test_an_answer_that_cannot_be_kept_is_a_record_too():
     ended = Ended(answer='{"status": "ok", "x": 1}', timed_out=False, exit_code=0, seconds=1.0)
     answer = _answer(ended, Limits(seconds=1.0, memory_bytes=1))
     assert (answer.status, answer.error) == ("error", "Answer")
+
+
+def test_a_crash_is_told_by_its_name_and_any_other_end_by_the_last_line(tmp_path: Path):
+    log, limits = tmp_path / "log", Limits(seconds=1.0, memory_bytes=1)
+    ended = Ended(answer=None, timed_out=False, exit_code=-11, seconds=1.0)
+    log.write_text("loading\nFatal Python error: Segmentation fault\n\n  File x\n\nExtension modules: a, b\n")
+    assert ended.how(limits, log).endswith("signal 11: Fatal Python error: Segmentation fault")
+    log.write_text("loading\nout of luck\n")
+    assert ended.how(limits, log).endswith("signal 11: out of luck")
 
 
 def test_a_resumed_run_goes_on_in_the_same_order(tmp_path: Path):
