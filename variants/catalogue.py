@@ -22,6 +22,10 @@ from variants.interface import Attention, Caps, Dims, Variant
 GROUP = "attnbench.variants"
 
 
+# Of what an import raised, characters.
+_LONGEST = 300
+
+
 def names() -> list[str]:
     """Every name that `find` knows: the contents page, then what other distributions add."""
     return [*VARIANTS, *_plugins()]
@@ -41,7 +45,9 @@ def find(name: str) -> type[Variant]:
     try:
         found = plugins[name].load()
     except Exception as error:
-        raise ValueError(f'variant "{name}" ({plugins[name].value}) cannot be loaded: {error!r}') from error
+        raise ValueError(
+            f'variant "{name}" ({plugins[name].value}) cannot be loaded: {_told(error)}'
+        ) from error
     return _as_variant(found, plugins[name].value)
 
 
@@ -155,8 +161,15 @@ def _import(path: Path) -> ModuleType:
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise ValueError(f'importing "{path}" failed: {error!r}') from error
+        raise ValueError(f'importing "{path}" failed: {_told(error)}') from error
     return module
+
+
+def _told(error: BaseException) -> str:
+    """What somebody else's code raised, cut where it has no end."""
+    # As text it names file and line; its repr holds the source besides.
+    whole = f"{type(error).__name__}: {error}" if isinstance(error, SyntaxError) else repr(error)
+    return whole if len(whole) <= _LONGEST else f"{whole[:_LONGEST]} ..."
 
 
 def _is_own_class(value: object, module: ModuleType) -> bool:

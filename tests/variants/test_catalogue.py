@@ -96,7 +96,8 @@ def test_load_sees_that_a_file_has_changed(tmp_path: Path) -> None:
         ("good.py:Mien", 'no class "Mien"; did you mean Mine.*Other'),
         ("good.py:Other", "not a subclass of variants.interface.Attention"),
         ("bad.py:Mine", r'importing ".*bad\.py" failed: ZeroDivisionError'),
-        ("worse.py:Mine", r'importing ".*worse\.py" failed: SyntaxError'),
+        ("worse.py:Mine", r'importing ".*worse\.py" failed: SyntaxError: .+ \(worse\.py, line 1\)$'),
+        ("wordy.py:Mine", r"failed: RuntimeError\('x{50,300} \.\.\.$"),
     ],
 )
 def test_load_answers_mistakes(
@@ -106,6 +107,7 @@ def test_load_answers_mistakes(
     Path("good.py").write_text(FILE)
     Path("bad.py").write_text("1 / 0\n")
     Path("worse.py").write_text("def\n")
+    Path("wordy.py").write_text("raise RuntimeError('x' * 10**6)\n")
     with pytest.raises(ValueError, match=answer):
         load(where)
 
