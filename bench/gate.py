@@ -51,11 +51,24 @@ def check(call: Call, dtype: DType) -> Gate | None:
 
 @dataclass(frozen=True)
 class Entered:
-    """What entered a variant: q, k and v, or x, and the mask, if any."""
+    """What entered a variant: q, k and v, or x, and the mask, if any.
+
+    Attributes:
+        variant: what it entered.
+        taken: q, k and v, or x.
+        mask: of the keys.
+        cross: whether the queries are of another sequence, of which the mask says nothing.
+    """
 
     variant: Variant
     taken: tuple[Tensor, ...]
     mask: Tensor | None
+    cross: bool = False
+
+    @property
+    def padding(self) -> Tensor | None:
+        """The mask, where it says which queries are padding."""
+        return None if self.cross else self.mask
 
 
 def entering(variants: list[Variant], run: Callable[[], object]) -> list[Entered]:
@@ -97,7 +110,7 @@ def ask(
 
     Returns, Raises: as `check` does.
     """
-    asked = _Asked(entered.mask, examples, _rows(entered, examples), backward, together)
+    asked = _Asked(entered.padding, examples, _rows(entered, examples), backward, together)
     before = [tensor.clone() for tensor in entered.taken]
     results = _results(entered, asked)
     if not all(torch.equal(was, now) for was, now in zip(before, entered.taken, strict=True)):
@@ -116,8 +129,8 @@ def _rows(entered: Entered, examples: Tensor) -> Tensor:
     """Positions from first to last; where examples are padded, half of them within the shortest."""
     length, device = entered.taken[0].shape[-2], entered.taken[0].device
     spans = [length]
-    if entered.mask is not None:
-        spans.append(max(1, int(entered.mask[examples].sum(1).amin())))
+    if entered.padding is not None:
+        spans.append(max(1, int(entered.padding[examples].sum(1).amin())))
     each = [
         torch.linspace(0, span - 1, min(ROWS // len(spans), span), device=device).round() for span in spans
     ]
@@ -175,7 +188,7 @@ def _results(entered: Entered, asked: _Asked) -> dict[str, Tensor]:
     leaves = tuple(tensor.detach().requires_grad_(asked.backward) for tensor in entered.taken)
     key = "mask" if isinstance(entered.variant, SequenceMixer) else "key_mask"
     with torch.set_grad_enabled(asked.backward):
-        out = _like(entered.variant(*leaves, **{key: entered.mask}), entered.taken[-1])
+        out = _like(entered.variant(*leaves, **{key: entered.mask}), entered.taken[0])
         return asked.answer(out[asked.examples][..., asked.rows, :], entered.variant, leaves)
 
 
@@ -194,7 +207,7 @@ def _twin(entered: Entered, asked: _Asked) -> dict[str, Tensor] | None:
     """What the dense twin answers, in float64, asked about the examples alone."""
     precise = copy.deepcopy(entered.variant).double()
     leaves = tuple(tensor.double().requires_grad_(asked.backward) for tensor in entered.taken)
-    mask = None if asked.mask is None else asked.mask[asked.examples]
+    mask = None if entered.mask is None else entered.mask[asked.examples]
     with torch.set_grad_enabled(asked.backward):
         given = [leaf[asked.examples] for leaf in leaves]
         try:

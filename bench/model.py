@@ -1,149 +1,136 @@
-"""The one network around any mixer: embedding, positions, pre-norm blocks, masked mean pooling, head.
+"""The network around any mixer: an encoder, and on it what the output of the task asks for.
+
+    sequence    masked mean over positions, Linear, ReLU, Linear
+    token       one Linear at every position
+    pair        the same encoder and mean for both sequences; [x1, x2, x1 * x2, x1 - x2], Linear, ReLU, Linear
+    seq2seq     a causal decoder that reads the encoder's states, one Linear at every position of the target
 
 Only the attention differs between two networks of one cell shape: every other weight is drawn from a
-generator of its own, named by its place, so that variants start from identical networks.
+generator of its own, named by its place, so that variants start from identical networks. The features of a
+pair are those of Tay et al. 2020, Long Range Arena, arXiv 2011.04006, of means rather than of a [CLS] token.
 
-Axis legend: B batch, N positions, E model width, C classes.
+Axis legend: B batch, N positions, T positions of a target, E model width, C classes.
 """
 
-import hashlib
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lra_tasks.interface import PAD, Output
-from results.cell import Positions
+from bench.layers import Block, DecoderBlock, Design, Entrance, generator, width_of
+from bench.roles import Role
+from lra_tasks.interface import PAD, Batch
 from variants.interface import Variant
-from variants.mixer import as_mixer, linear
+from variants.mixer import Mixer, linear
 
-# Spread of embeddings and learned positions at the start, as in the public small Long Range Arena models.
-EMBEDDING_STD = 0.02
-
-
-@dataclass(frozen=True)
-class Design:
-    """A network without its attention.
-
-    Attributes:
-        vocabulary: number of token ids, PAD included.
-        classes: number of labels C.
-        output: one label a sequence, or one a token.
-        max_len: longest sequence; bounds the table of learned positions.
-        layers: number of blocks.
-        ffn: hidden width of the feed-forward sublayers and of the head.
-        positions: how the network knows position.
-        dropout: on the embedding and on both residual branches.
-        seed: of all weights.
-    """
-
-    vocabulary: int
-    classes: int
-    output: Output
-    max_len: int
-    layers: int
-    ffn: int
-    positions: Positions
-    dropout: float
-    seed: int
+MakeLayer = Callable[[Role, int], Variant]
 
 
 class Network(nn.Module):
-    """A pre-norm Transformer encoder (Xiong et al. 2020, arXiv 2002.04745) with a classifier on top.
+    """A pre-norm Transformer (Xiong et al. 2020, arXiv 2002.04745) for one of the four outputs."""
 
-    Output "sequence": masked mean over positions, Linear, ReLU, Linear. Output "token": one Linear at
-    every position.
-    """
-
-    def __init__(self, design: Design, make: Callable[[int], Variant]) -> None:
-        """Draw all weights; `make` gives the variant of layer i."""
+    def __init__(self, design: Design, make: MakeLayer) -> None:
+        """Draw all weights; `make` gives the variant of a role in layer i."""
         super().__init__()
-        variants = [make(layer) for layer in range(design.layers)]
-        width = variants[0].dims.heads * variants[0].dims.head_dim
+        variants = [make("encoder", layer) for layer in range(design.layers)]
+        width = width_of(variants[0])
         self.output = design.output
-        self.embedding = nn.Embedding(design.vocabulary, width, padding_idx=PAD)
-        nn.init.normal_(
-            self.embedding.weight, std=EMBEDDING_STD, generator=_generator(design.seed, "embedding")
-        )
-        self.positions = _positions(design, width)
-        self.dropout = nn.Dropout(design.dropout)
+        self.entrance = Entrance(design, width, design.vocabulary, pad=PAD)
         self.blocks = nn.ModuleList(Block(variant, design, layer) for layer, variant in enumerate(variants))
         self.norm = nn.LayerNorm(width)
-        head = _generator(design.seed, "head")
-        self.head = (
-            nn.Sequential(
-                linear(width, design.ffn, head), nn.ReLU(), linear(design.ffn, design.classes, head)
-            )
-            if design.output == "sequence"
-            else linear(width, design.classes, head)
-        )
+        self.decoder = Decoder(design, width, make) if design.output == "seq2seq" else None
+        own = generator(design.seed, "head")
+        if design.output in ("token", "seq2seq"):
+            self.head = linear(width, design.classes, own)
+        else:
+            features = 4 * width if design.output == "pair" else width
+            first, last = linear(features, design.ffn, own), linear(design.ffn, design.classes, own)
+            self.head = nn.Sequential(first, nn.ReLU(), last)
 
     def forward(
-        self, tokens: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"] | None
-    ) -> Float[Tensor, "B C"] | Float[Tensor, "B N C"]:
-        """Logits, one row a sequence or one a token. What stands in padding changes nothing.
+        self,
+        tokens: Int[Tensor, "rows N"],
+        mask: Bool[Tensor, "rows N"] | None,
+        targets: Int[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B C"] | Float[Tensor, "B N C"] | Float[Tensor, "B T C"]:
+        """Logits: one row an example, a token or a label. What stands in padding changes nothing.
 
-        No mask means that nothing is padding; variants need not pay for one then.
+        Args:
+            tokens: ids; of pairs, first all the first sequences, then all the second.
+            mask: True at real tokens. None means that nothing is padding; variants need not pay for one then.
+            targets: of seq2seq, the labels, of which each row sees those before its own.
         """
-        x = self.embedding(tokens)
-        if self.positions is not None:
-            x = x + self.positions[: x.shape[1]]
-        x = self.dropout(x)
+        x = self.entrance(tokens)
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x)
+        if self.decoder is not None:
+            assert targets is not None
+            return self.head(self.decoder(targets, x, mask))
         if self.output == "token":
             return self.head(x)
-        if mask is None:
-            return self.head(x.mean(1))
-        kept = mask[:, :, None].to(x.dtype)
-        return self.head((x * kept).sum(1) / kept.sum(1).clamp_min(1.0))
+        pooled = mean(x, mask)
+        return self.head(compared(pooled) if self.output == "pair" else pooled)
+
+    def answer(self, batch: Batch) -> Tensor:
+        """The logits beside the labels of a batch, (..., C)."""
+        targets = batch.labels if self.decoder is not None else None
+        return self(batch.tokens, batch.mask if batch.padded else None, targets)
+
+    def mixers(self) -> list[tuple[Role, Mixer]]:
+        """All that mixes positions, by its role: the encoder layer by layer, then the decoder."""
+        found = list[tuple[Role, Mixer]]()
+        for block in (*self.blocks, *(() if self.decoder is None else self.decoder.blocks)):
+            if isinstance(block, DecoderBlock):
+                found.append(("decoder self-attention", block.mixer))
+                found.append(("cross-attention", block.cross))
+            elif isinstance(block, Block):
+                found.append(("encoder", block.mixer))
+        return found
 
 
-class Block(nn.Module):
-    """x + mixer(norm(x)), then x + ffn(norm(x))."""
+class Decoder(nn.Module):
+    """Causal layers over a start id and the labels so far, that read the source by cross-attention.
 
-    def __init__(self, variant: Variant, design: Design, layer: int) -> None:
-        """Draw the weights of layer `layer`."""
+    Vaswani et al. 2017, section 3.1, arXiv 1706.03762, with the norms before the sublayers.
+    """
+
+    def __init__(self, design: Design, width: int, make: MakeLayer) -> None:
+        """Draw all weights. The start id comes after the last label."""
         super().__init__()
-        width = variant.dims.heads * variant.dims.head_dim
-        projections = _generator(design.seed, f"mixer {layer}")
-        hidden = _generator(design.seed, f"ffn {layer}")
-        self.mixer = as_mixer(variant, generator=projections, rotary=design.positions == "rotary")
-        self.before_mixer, self.before_ffn = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.ffn = nn.Sequential(
-            linear(width, design.ffn, hidden), nn.GELU(), linear(design.ffn, width, hidden)
+        self.start = design.classes
+        self.entrance = Entrance(design, width, design.classes + 1, place="target ", pad=None)
+        self.blocks = nn.ModuleList(
+            DecoderBlock(make("decoder self-attention", layer), make("cross-attention", layer), design, layer)
+            for layer in range(design.layers)
         )
-        self.dropout = nn.Dropout(design.dropout)
+        self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Float[Tensor, "B N E"], mask: Bool[Tensor, "B N"] | None) -> Float[Tensor, "B N E"]:
-        """One layer."""
-        x = x + self.dropout(self.mixer(self.before_mixer(x), mask=mask))
-        return x + self.dropout(self.ffn(self.before_ffn(x)))
-
-
-def _positions(design: Design, width: int) -> nn.Parameter | None:
-    """The table that is added to the embedding; None where position enters elsewhere or nowhere."""
-    if design.positions == "learned":
-        table = torch.empty(design.max_len, width)
-        return nn.Parameter(table.normal_(std=EMBEDDING_STD, generator=_generator(design.seed, "positions")))
-    if design.positions == "sinusoidal":
-        # Scaled to the embedding: at full size the table would drown the tokens.
-        return nn.Parameter(sinusoid(design.max_len, width) * EMBEDDING_STD * 2**0.5, requires_grad=False)
-    return None
+    def forward(
+        self,
+        targets: Int[Tensor, "B T"],
+        source: Float[Tensor, "B N E"],
+        source_mask: Bool[Tensor, "B N"] | None,
+    ) -> Float[Tensor, "B T E"]:
+        """The state from which each label is said, given the true labels before it (teacher forcing)."""
+        # IGNORE pads targets; no row that counts sees what stands there.
+        said = nn.functional.pad(targets.clamp_min(0)[:, :-1], (1, 0), value=self.start)
+        x = self.entrance(said)
+        for block in self.blocks:
+            x = block(x, source, source_mask)
+        return self.norm(x)
 
 
-def sinusoid(length: int, width: int) -> Float[Tensor, "N E"]:
-    """Fixed positions (Vaswani et al. 2017, section 3.5): sine in even channels, cosine in odd ones."""
-    step = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
-    angle = torch.arange(length)[:, None] * step
-    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)[:, :width]
+def mean(x: Float[Tensor, "rows N E"], mask: Bool[Tensor, "rows N"] | None) -> Float[Tensor, "rows E"]:
+    """Over real tokens."""
+    if mask is None:
+        return x.mean(1)
+    kept = mask[:, :, None].to(x.dtype)
+    return (x * kept).sum(1) / kept.sum(1).clamp_min(1.0)
 
 
-def _generator(seed: int, place: str) -> torch.Generator:
-    """A generator for the weights of one place, independent of those of every other place."""
-    digest = hashlib.sha256(f"{seed} {place}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+def compared(towers: Float[Tensor, "rows E"]) -> Float[Tensor, "B F"]:
+    """[x1, x2, x1 * x2, x1 - x2], F = 4 E, of the first half of the rows and the second."""
+    first, second = towers.chunk(2)
+    return torch.cat((first, second, first * second, first - second), dim=-1)

@@ -12,12 +12,14 @@ from pydantic import ValidationError
 from bench.calls import no_core
 from bench.matrix import Matrix
 from bench.resolver import BUILT_IN, SMALL, Resolver
+from bench.roles import lacking
 from bench.sources import digest, module_file
 from lra_tasks.interface import Task
 from results.cell import Cell, ComparisonCell, TrainingCell
 from results.run import Plan, TaskCard, VariantCard
 from results.spec import Scalar, Spec
 from variants import catalogue as variants
+from variants.interface import Variant
 from variants.mixer import SequenceMixer
 
 
@@ -53,13 +55,18 @@ def unsupported(cell: Cell, resolver: Resolver) -> list[str]:
         ValueError: an option or a value that the variant does not take.
     """
     for spec in specs(cell):
-        reasons = resolver.refusal(spec, causal=cell.causal, device=cell.device)
-        if reasons:
-            return list(reasons)
         cls = resolver.variant(spec)
-        if not isinstance(cell, TrainingCell) and cell.scope == "core" and issubclass(cls, SequenceMixer):
-            return [no_core(cls)]
+        refused = resolver.refusal(spec, causal=cell.causal, device=cell.device)
+        if reasons := list(refused) or _misfits(cell, cls, resolver):
+            return reasons
     return []
+
+
+def _misfits(cell: Cell, cls: type[Variant], resolver: Resolver) -> list[str]:
+    """Why what the cell measures is not there to be measured, though the variant can run."""
+    if isinstance(cell, TrainingCell):
+        return lacking(cls, resolver.task(cell.task).card.output)
+    return [no_core(cls)] if cell.scope == "core" and issubclass(cls, SequenceMixer) else []
 
 
 def sources(cell: Cell, resolver: Resolver) -> str:

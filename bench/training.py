@@ -1,14 +1,14 @@
 """The training protocol: the accuracy that a small network with this variant reaches on a task.
 
 Same network, optimizer, schedule, batches and seeds for every variant; only the attention differs. The
-weights that did best on the validation split are tested once, and so are those of the last step.
+weights that did best on the validation split are tested once, and so are those of the last step. What is
+scored is said in bench/evaluation.py.
 """
 
 import copy
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,32 +17,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bench import cache
-from bench.calls import DTYPES, Make, NotFinite
+from bench.calls import DTYPES, NotFinite
 from bench.environment import synchronise
+from bench.evaluation import evaluate
+from bench.layers import Design
 from bench.memory import cpu_peak, rss_peak_bytes
-from bench.model import Design, Network
+from bench.model import Network
+from bench.roles import ROLES, Make, Role, causal_in, refuse_unless_fit
 from bench.training_gate import check, variants
 from lra_tasks.interface import IGNORE, Batch, Examples, Task
 from results.cell import TrainingCell
 from results.record import Evaluation, Training
 from variants.interface import Dims, Variant
-
-# Sequences in one evaluation batch, as a multiple of the training batch: no gradients, so more fit.
-EVALUATION_BATCHES = 4
-
-
-@dataclass(frozen=True)
-class Score:
-    """Labels predicted right, labels asked, and the mean loss of a label."""
-
-    correct: int
-    total: int
-    loss: float
-
-    @property
-    def accuracy(self) -> float:
-        """Share of labels predicted right."""
-        return self.correct / self.total
 
 
 def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
@@ -55,9 +41,7 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         ValueError: the batch is larger than the training split.
     """
     network = build(cell, make, task).to(device=cell.device, dtype=DTYPES[cell.dtype])
-    train, validation, test = (cache.examples(task, split) for split in ("train", "validation", "test"))
-    if cell.batch > len(train):
-        raise ValueError(f"a batch of {cell.batch} cannot be drawn from {len(train)} training examples")
+    train, validation, test = splits(cell, task)
     gate = check(network, cell, train)
     # Dropout is the one thing that draws from torch's global generator; this process is this cell's own.
     torch.manual_seed(cell.seed)
@@ -68,6 +52,8 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
     return Training(
         test_correct=score.correct,
         test_total=score.total,
+        test_whole_correct=score.whole,
+        test_whole_total=None if score.whole is None else len(test),
         test_loss=score.loss,
         last_test_correct=last.correct,
         best_step=best_step,
@@ -87,6 +73,19 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
     )
 
 
+def splits(cell: TrainingCell, task: Task) -> tuple[Examples, Examples, Examples]:
+    """The examples for training, validation and test.
+
+    Raises:
+        FileNotFoundError: the task's data set is not there.
+        ValueError: the batch is larger than the training split.
+    """
+    train = cache.examples(task, "train")
+    if cell.batch > len(train):
+        raise ValueError(f"a batch of {cell.batch} cannot be drawn from {len(train)} training examples")
+    return train, cache.examples(task, "validation"), cache.examples(task, "test")
+
+
 def learned(module: nn.Module) -> int:
     """How many numbers a module learns."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
@@ -103,11 +102,19 @@ class Trace:
 
 
 def build(cell: TrainingCell, make: Make, task: Task) -> Network:
-    """The network of a cell. Layers get variants of different seeds."""
+    """The network of a cell. The variants of its layers and roles have different seeds.
 
-    def variant(layer: int) -> Variant:
-        seed = cell.seed * 1000 + layer
-        return make(Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=task.length, seed=seed))
+    Raises:
+        Unsupported: the variant does not have what the cell, or a role, asks.
+    """
+
+    def variant(role: Role, layer: int) -> Variant:
+        seed = cell.seed * 1000 + ROLES.index(role) * cell.layers + layer
+        dims = Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=task.length, seed=seed)
+        made = make(dims, causal=causal_in(role, causal=cell.causal))
+        # The encoder comes first, and says what would be missing later.
+        refuse_unless_fit(made, task.card.output)
+        return made
 
     design = Design(
         vocabulary=task.card.vocabulary,
@@ -149,7 +156,7 @@ def fit(
         schedule.step()
         synchronise(cell.device)
         trace.step_s.append(time.perf_counter() - start)
-        trace.tokens += int(batch.mask.sum())
+        trace.tokens += int(batch.mask.sum()) + (targets(batch) if network.decoder is not None else 0)
         if not math.isfinite(losses[-1]):
             raise NotFinite(f"the loss was {losses[-1]} at step {step} of {cell.steps}")
         if step % cell.evaluate_every == 0 or step == cell.steps:
@@ -176,8 +183,13 @@ def update(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, cel
 
 def loss_of(network: Network, batch: Batch) -> Float[Tensor, ""]:
     """Mean cross-entropy of the labels that a batch asks for."""
-    logits = network(batch.tokens, batch.mask if batch.padded else None)
-    return F.cross_entropy(logits.flatten(0, -2).float(), batch.labels.flatten(), ignore_index=IGNORE)
+    logits = network.answer(batch).flatten(0, -2).float()
+    return F.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORE)
+
+
+def targets(batch: Batch) -> int:
+    """Labels that a batch asks for."""
+    return int((batch.labels != IGNORE).sum())
 
 
 def rate(step: int, cell: TrainingCell) -> float:
@@ -199,34 +211,10 @@ def batches(examples: Examples, cell: TrainingCell) -> Iterator[Batch]:
             yield examples.batch(order[start : start + cell.batch])
 
 
-def evaluate(network: Network, examples: Examples, cell: TrainingCell) -> Score:
-    """Score every example, in batches of similar length so that little padding is computed.
-
-    Raises:
-        NotFinite: the loss is not a finite number.
-    """
-    order = np.argsort(examples.lengths, kind="stable")
-    correct = total = 0
-    loss = 0.0
-    network.eval()
-    with torch.no_grad():
-        for batch in examples.batches(order, cell.batch * EVALUATION_BATCHES):
-            placed = batch.to(cell.device)
-            logits = network(placed.tokens, placed.mask if batch.padded else None).flatten(0, -2).float()
-            labels = placed.labels.flatten()
-            asked = labels != IGNORE
-            correct += int((logits.argmax(-1) == labels)[asked].sum())
-            total += int(asked.sum())
-            loss += float(F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum"))
-    network.train()
-    if not math.isfinite(loss):
-        raise NotFinite(f"the loss of an evaluation was {loss}")
-    return Score(correct, total, loss / total)
-
-
 def step_peak(network: Network, cell: TrainingCell, train: Examples) -> int:
     """The most bytes that a forward and backward of a batch of the longest sequences allocates at a time."""
-    longest = np.argsort(train.lengths, kind="stable")[-cell.batch :]
+    # With their labels, of which a target has as many as it likes.
+    longest = np.argsort(train.lengths + np.diff(train.label_starts), kind="stable")[-cell.batch :]
     batch = train.batch(longest).to(cell.device)
 
     def call(turn: int) -> None:

@@ -1,24 +1,24 @@
 """The gate before training: in its network, on real examples, a variant computes what it says."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
-import torch
 
 from bench.gate import Wrong, ask, entering
-from bench.model import Block, Network
+from bench.model import Network
 from lra_tasks.interface import Batch, Examples
 from results.cell import TrainingCell
 from results.record import Gate
 from variants.interface import Variant
-from variants.mixer import MultiHead
+from variants.mixer import Mixer, MultiHead
 
 # The law by whose name a variant announces that it computes something else while it learns.
 TRAIN_MODE = "train mode"
 
 
 def check(network: Network, cell: TrainingCell, train: Examples) -> Gate | None:
-    """Pass the variant of every layer through the gate, on what enters it for a batch of training examples.
+    """Pass the variant of every layer and role through the gate, on what enters it for a batch of examples.
 
     What is red is asked again on other examples: a variant that chooses keys may settle a near tie otherwise
     than its twin does in float64, but not everywhere.
@@ -37,10 +37,15 @@ def check(network: Network, cell: TrainingCell, train: Examples) -> Gate | None:
 
 
 def variants(network: Network) -> list[Variant]:
-    """The variant of each layer, without those that it may hold itself."""
-    mixers = [block.mixer for block in network.blocks if isinstance(block, Block)]
-    found = [mixer.attention if isinstance(mixer, MultiHead) else mixer for mixer in mixers]
-    return [one for one in found if isinstance(one, Variant)]
+    """The variant of each layer and role, without those that it may hold itself."""
+    return [core(mixer) for _, mixer in network.mixers()]
+
+
+def core(mixer: Mixer) -> Variant:
+    """The variant that a mixer is, or is made of."""
+    found = mixer.attention if isinstance(mixer, MultiHead) else mixer
+    assert isinstance(found, Variant), type(found).__name__
+    return found
 
 
 def spread(examples: Examples, size: int, *, look: int) -> Batch:
@@ -59,12 +64,16 @@ def _look(network: Network, cell: TrainingCell, batch: Batch) -> Gate | None:
     """
     network = copy.deepcopy(network)
     layers = variants(network)
+    crossing = [core(mixer) for role, mixer in network.mixers() if role == "cross-attention"]
     announced = any(TRAIN_MODE in one.known_failures for one in layers)
     modes = (False,) if announced else (True, False)
-    ends = torch.tensor(sorted({0, len(batch.tokens) - 1}), device=batch.tokens.device)
+    # The towers of a pair are rows of their own, and not in order.
+    order = batch.mask.sum(1).argsort(stable=True)
+    ends = order[[0, -1]].unique()
     gates = list[Gate | None]()
     for mode in modes:
         network.train(mode)
-        for entered in entering(layers, lambda: network(batch.tokens, batch.mask if batch.padded else None)):
-            gates.append(ask(entered, ends, cell.dtype, backward=mode == modes[0], together=True))
+        for entered in entering(layers, lambda: network.answer(batch)):
+            asked = replace(entered, cross=entered.variant in crossing)
+            gates.append(ask(asked, ends, cell.dtype, backward=mode == modes[0], together=True))
     return max((gate for gate in gates if gate), key=lambda gate: gate.relative_error, default=None)

@@ -142,10 +142,7 @@ def _resolver(outside: tuple[str, ...]) -> Resolver:
 
 def _measure(cell: Cell, resolver: Resolver) -> Speed | Memory | Comparison | Training:
     def make(spec: Spec) -> Make:
-        def build(dims: Dims) -> Variant:
-            return resolver.build(spec, dims, causal=cell.causal)
-
-        return build
+        return lambda dims: resolver.build(spec, dims, causal=cell.causal)
 
     if isinstance(cell, SpeedCell):
         return speed.measure(cell, make(cell.variant))
@@ -153,7 +150,11 @@ def _measure(cell: Cell, resolver: Resolver) -> Speed | Memory | Comparison | Tr
         return memory.measure(cell, make(cell.variant))
     if isinstance(cell, ComparisonCell):
         return comparison.measure(cell, make(cell.variant), make(cell.against))
-    return training.measure(cell, make(cell.variant), resolver.task(cell.task))
+
+    def in_role(dims: Dims, *, causal: bool) -> Variant:
+        return resolver.build(cell.variant, dims, causal=causal)
+
+    return training.measure(cell, in_role, resolver.task(cell.task))
 
 
 def _fault(error: Exception) -> Answer:

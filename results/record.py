@@ -130,8 +130,16 @@ class Training(_Row):
     """Result of a TrainingCell. `test_*` were looked at once, with the best weights by validation."""
 
     protocol: Literal["training"] = "training"
-    test_correct: int = Field(description="labels predicted right")
+    test_correct: int = Field(
+        description="labels predicted right; of targets, each after the true labels before it"
+    )
     test_total: int = Field(description="labels asked")
+    test_whole_correct: int | None = Field(
+        default=None,
+        description="examples of which every label was predicted right; of targets, those that greedy "
+        "decoding says from first to last. Null where an example has one label, and in older records",
+    )
+    test_whole_total: int | None = Field(default=None, description="examples asked; null as above")
     test_loss: float
     last_test_correct: int = Field(description="the same with the weights of the last step")
     best_step: int = Field(description="step whose weights did best on validation")
@@ -140,7 +148,7 @@ class Training(_Row):
     train_s: float = Field(description="seconds of training steps alone, evaluation not counted")
     step_s: list[float] = Field(description="seconds of each training step, in order")
     data_wait_s: float = Field(description="seconds of train_s spent waiting for batches")
-    tokens: int = Field(description="real tokens trained on")
+    tokens: int = Field(description="real tokens trained on, those of targets included")
     examples: int = Field(description="sequences trained on, repeats counted")
     peak_bytes: int = Field(
         description="most bytes allocated in a forward and backward of a batch of the longest sequences"

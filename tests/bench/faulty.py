@@ -132,6 +132,27 @@ class MixesTheBatch(Sdpa):
         return super().forward(q, k, v, key_mask=key_mask) + 0.1 * v.mean((0, 2), keepdim=True)
 
 
+class WrongWhereCausal(Sdpa):
+    """Right in an encoder."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        return out * 2 if self.causal else out
+
+
+class WrongAcross(Sdpa):
+    """Right where a sequence attends to itself."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        out = super().forward(q, k, v, key_mask=key_mask)
+        return out if q.shape[2] == k.shape[2] else out * 2
+
+
+class IgnoresPaddingAcross(Sdpa):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        return super().forward(q, k, v, key_mask=key_mask if q.shape[2] == k.shape[2] else None)
+
+
 class DoublesParameterGradients(Linformer):
     """Right in all but what its parameters learn from."""
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from bench import training, training_gate
-from bench.calls import Make, NotFinite
+from bench.calls import NotFinite
 from bench.gate import Wrong
-from bench.model import Design, Network, sinusoid
+from bench.layers import Design, sinusoid
+from bench.model import Network
 from bench.planning import Resolver
+from bench.roles import Make, Role, causal_in
 from lra_tasks import catalogue
 from results.cell import Positions, TrainingCell
 from results.record import Training
@@ -36,8 +38,8 @@ def cell(variant: str = "sdpa", **fields: object) -> TrainingCell:
 def run(asked: TrainingCell, make: Make | None = None) -> Training:
     task = catalogue.build(asked.task.name, asked.task.options)
 
-    def build(dims: Dims) -> Variant:
-        return Resolver().build(asked.variant, dims, causal=asked.causal)
+    def build(dims: Dims, *, causal: bool) -> Variant:
+        return Resolver().build(asked.variant, dims, causal=causal)
 
     return training.measure(asked, make or build, task)
 
@@ -50,9 +52,9 @@ def network(
         dropout=0.0, seed=seed,
     )  # fmt: skip
 
-    def make(layer: int) -> Variant:
+    def make(role: Role, layer: int) -> Variant:
         dims = Dims(heads=2, head_dim=8, max_len=32, seed=layer)
-        return Resolver().build(Spec.parse(variant), dims, causal=False)
+        return Resolver().build(Spec.parse(variant), dims, causal=causal_in(role, causal=False))
 
     return Network(design, make).double()
 
@@ -88,7 +90,9 @@ def test_networks_of_all_variants_start_from_equal_weights_outside_the_variant()
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert one.keys() < other.keys()
-    assert not torch.equal(network(seed=1).embedding.weight, network(seed=0).embedding.weight)
+    assert not torch.equal(
+        network(seed=1).entrance.embedding.weight, network(seed=0).entrance.embedding.weight
+    )
 
 
 def test_layers_start_from_different_weights():
@@ -176,7 +180,7 @@ def test_evaluation_sees_every_example_once():
     asked = cell()
     task = catalogue.build(asked.task.name, asked.task.options)
     examples = task.examples("validation")
-    net = training.build(asked, lambda dims: VARIANTS["sdpa"](dims), task)
+    net = training.build(asked, VARIANTS["sdpa"], task)
     batched = training.evaluate(net, examples, asked)
     one_by_one = training.evaluate(net, examples, cell(batch=1))
     assert batched.total == one_by_one.total == 64 * 2
@@ -194,7 +198,7 @@ def test_honest_variants_pass_the_gate_before_they_train(name: str, task: str):
         pytest.skip(f"{name} takes no key mask")
     asked = cell(name, task=task)
     source = catalogue.build(asked.task.name, asked.task.options)
-    net = training.build(asked, lambda dims: VARIANTS[name](dims), source)
+    net = training.build(asked, VARIANTS[name], source)
     gate = training_gate.check(net, asked, source.examples("train"))
     assert gate is not None
     assert gate.relative_error < 1e-5
