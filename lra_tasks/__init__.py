@@ -11,7 +11,9 @@ from lra_tasks.probes.induction import Induction
 from lra_tasks.probes.needle import Needle
 from lra_tasks.probes.parity import Parity
 from lra_tasks.probes.recall import Recall
+from lra_tasks.probes.reverse import Reverse
 from lra_tasks.probes.selective_copying import SelectiveCopying
+from lra_tasks.probes.sort import Sort
 from lra_tasks.text import Text
 
 TASKS: dict[str, type[Task]] = {
@@ -27,4 +29,6 @@ TASKS: dict[str, type[Task]] = {
     "adding": Adding,
     "parity": Parity,
     "brackets": Brackets,
+    "reverse": Reverse,
+    "sort": Sort,
 }

@@ -26,7 +26,7 @@ class Probe(Task):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, count: int) -> Drawn:
-        """`count` sequences, (count, length), and their labels, (count, length) or (count,)."""
+        """`count` sequences, (count, length), and their labels: (count, length), (count,), or all targets."""
 
     def examples(self, split: Split) -> Examples:
         """The examples of one split, distinct within it and across splits."""
@@ -35,7 +35,9 @@ class Probe(Task):
     def chunk(self, rng: np.random.Generator) -> Examples:
         """The examples of one round."""
         tokens, labels = self.draw(rng, ROUND)
-        return Examples(tokens.ravel(), [self.length] * len(tokens), labels.ravel(), output=self.card.output)
+        lengths, output = [self.length] * len(tokens), self.card.output
+        targets = [labels.shape[1]] * len(tokens) if output == "seq2seq" else None
+        return Examples(tokens.ravel(), lengths, labels.ravel(), output=output, target_lengths=targets)
 
     def table(self, examples: Examples) -> NDArray[np.integer]:
         """The tokens of these examples, one a row."""

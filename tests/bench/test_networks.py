@@ -251,3 +251,11 @@ def test_a_pair_is_learned():
     asked = cell(steps=150, evaluate_every=50, batch=32, learning_rate=3e-3, ffn=64, head_dim=16)
     result = measure(asked, task)
     assert result.test_correct / result.test_total > 0.9
+
+
+def test_a_target_is_learned():
+    task = "reverse(length=6, load=6, symbols=8, train=2000, validation=64, test=200)"
+    asked = cell(task=task, steps=200, evaluate_every=50, batch=32, learning_rate=3e-3, ffn=64, head_dim=16)
+    result = run(asked)
+    assert result.test_correct / result.test_total > 0.95
+    assert result.test_whole_correct / result.test_whole_total > 0.8

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lra_tasks import TASKS
 from lra_tasks.catalogue import build
 from lra_tasks.contract import run_contract
-from lra_tasks.interface import IGNORE, Examples
+from lra_tasks.interface import IGNORE, Examples, best_guess
 from lra_tasks.probes.adding import MARKED, Adding
 from lra_tasks.probes.brackets import Brackets
 from lra_tasks.probes.copying import Copying
@@ -21,8 +21,12 @@ from lra_tasks.probes.induction import SYMBOLS, Induction
 from lra_tasks.probes.needle import Needle
 from lra_tasks.probes.parity import FILLER, ONE, ZERO, Parity
 from lra_tasks.probes.probe import Probe
+from lra_tasks.probes.rearranging import FILLER as BETWEEN
+from lra_tasks.probes.rearranging import FIRST, Rearranging
 from lra_tasks.probes.recall import Recall
+from lra_tasks.probes.reverse import Reverse
 from lra_tasks.probes.selective_copying import SelectiveCopying
+from lra_tasks.probes.sort import Sort
 
 SIZES: dict[str, Any] = {"train": 2000, "validation": 30, "test": 800}
 QUESTIONS = 2000  # that a reader learns from, at most
@@ -50,6 +54,11 @@ OTHERS: dict[str, Probe] = {
     "tight copying": Copying(length=12, distance=6, load=6, **SIZES),
     "tight selective copying": SelectiveCopying(length=12, distance=6, load=6, **SIZES),
     "every token a bit": Parity(length=16, load=16, **SIZES),
+    "reverse": Reverse(length=12, load=12, symbols=20, **SIZES),
+    "reverse in filler": Reverse(length=20, load=6, symbols=10, **SIZES),
+    "reverse of all symbols": Reverse(length=9, load=9, symbols=9, **SIZES),
+    "sort": Sort(length=12, load=12, symbols=40, **SIZES),
+    "sort in filler": Sort(length=20, load=6, symbols=10, **SIZES),
 }
 
 distant = pytest.mark.parametrize("task", DISTANT.values(), ids=DISTANT)
@@ -221,6 +230,41 @@ def test_copied_digits_keep_their_places() -> None:
     assert starts == set(range(7, 24 - 3 + 1))
 
 
+@pytest.mark.parametrize("name", ["reverse", "reverse in filler", "sort", "sort in filler"])
+def test_symbols_and_their_places_are_uniform(name: str) -> None:
+    task = OTHERS[name]
+    assert isinstance(task, Rearranging)
+    tokens = task.table(task.examples("train")).astype(np.int64)
+    real = tokens != BETWEEN
+    assert (real.sum(1) == task.load).all()
+    assert real.mean(0) == pytest.approx(np.full(task.length, task.load / task.length), abs=0.06)
+    symbols = tokens[real].reshape(-1, task.load) - FIRST
+    assert all(len(set(row)) == task.load for row in symbols.tolist())
+    for place in (0, task.load - 1):
+        shares = np.bincount(symbols[:, place], minlength=task.symbols) / len(symbols)
+        assert shares == pytest.approx(np.full(task.symbols, 1 / task.symbols), abs=0.03)
+
+
+def test_targets_are_the_symbols_in_the_order_asked_for() -> None:
+    for name, order in (("reverse in filler", lambda row: row[::-1]), ("sort in filler", sorted)):
+        examples = OTHERS[name].examples("test")
+        for row in range(50):
+            symbols = [int(token) - FIRST for token in examples.sequence(row) if token != BETWEEN]
+            assert examples.targets(row).tolist() == list(order(symbols))
+
+
+def test_floors_of_an_order_are_what_the_best_guess_from_the_target_alone_reaches() -> None:
+    for name, floor in (("sort", "one above the last"), ("sort in filler", "one above the last")):
+        task = OTHERS[name]
+        assert isinstance(task, Rearranging)
+        said = task.said(task.examples("train")).astype(np.int64)
+        before = np.pad(said[:, :-1], ((0, 0), (1, 0)), constant_values=task.symbols)
+        clue = before * task.load + np.arange(task.load)
+        best = np.mean(best_guess(clue.ravel(), said.ravel()) == said.ravel())
+        # What is best on these very examples is a little better than what is best.
+        assert task.card.floors[floor] == pytest.approx(best, abs=0.07)
+
+
 def sequences(task: Probe) -> list[NDArray[np.integer]]:
     examples = task.examples("test")
     return [examples.sequence(row) for row in range(len(examples))]
@@ -265,6 +309,8 @@ def test_bytes_are_the_same_on_every_machine(name: str) -> None:
             "adding": "46eec382de14",
             "parity": "a5be3ea28005",
             "brackets": "1f7edd8ac76e",
+            "reverse": "d47cef9abbf2",
+            "sort": "ad565480a21e",
         }[name]
     )
 
@@ -290,6 +336,9 @@ def test_picture(name: str) -> None:
         ("parity", {"load": 129}, "Parity: load must be 1 to 128 with length=128, not 129"),
         ("brackets", {"distance": 122}, "Brackets: distance must be 1 to 121 with length=128, not 122"),
         ("brackets", {"length": 8, "load": 5}, "load must be 1 to 4 with length=8, not 5"),
+        ("reverse", {"length": 16}, "Reverse: load must be 1 to 16 with length=16, not 32"),
+        ("sort", {"symbols": 31}, "Sort: symbols must be 32 to 4096 with load=32, not 31"),
+        ("sort", {"symbols": 5000}, "symbols must be 32 to 4096 with load=32, not 5000"),
     ],
 )
 def test_impossible_options_get_their_bounds(name: str, options: dict[str, int], complaint: str) -> None:
@@ -307,6 +356,8 @@ def test_impossible_options_get_their_bounds(name: str, options: dict[str, int],
         ("adding", {"distance": 9}, {"distance": 9}),
         ("parity", {"load": 9}, {"load": 9}),
         ("brackets", {"distance": 9, "load": 3}, {"distance": 9, "load": 3}),
+        ("reverse", {"load": 9}, {"load": 9}),
+        ("sort", {"load": 9}, {"load": 9}),
     ],
 )
 def test_facts_are_the_options_of_their_name(
