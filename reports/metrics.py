@@ -117,6 +117,13 @@ def _last_accuracy(record: Record) -> float | None:
     return _over(found.last_test_correct, found.test_total) if isinstance(found, Training) else None
 
 
+def _whole_accuracy(record: Record) -> Estimate | None:
+    found = record.measurement
+    if not isinstance(found, Training) or found.test_whole_correct is None or not found.test_whole_total:
+        return None
+    return statistics.wilson(found.test_whole_correct, found.test_whole_total)
+
+
 def _steps_per_s(record: Record) -> float | None:
     found = record.measurement
     if not isinstance(found, Training) or not found.step_s:
@@ -163,6 +170,9 @@ METRICS: dict[str, Metric] = {
                "test labels right, with the weights that did best on validation", _accuracy, interval=True),
         Metric("last_accuracy", "test accuracy of the last step", "", "higher", "linear",
                "test labels right, with the weights of the last step", _last_accuracy),
+        Metric("whole_accuracy", "test examples wholly right", "", "higher", "linear",
+               "test examples of which every label is right; of targets, as greedy decoding says them",
+               _whole_accuracy, interval=True),
         Metric("steps_per_s", "training speed", "steps/s", "higher", "log",
                "one over the median training step", _steps_per_s),
         Metric("train_tokens_per_s", "training throughput", "tokens/s", "higher", "log",

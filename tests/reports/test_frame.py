@@ -74,6 +74,16 @@ def test_training_metrics(written):
     assert (row["variant"], row["task"], row["task_name"]) == ("sdpa", "copy_back(distance=8)", "copy_back")
 
 
+def test_whole_examples_are_counted_where_they_were(written):
+    first, second, third = training_records()[:3]
+    found = second.measurement.model_copy(update={"test_whole_correct": 150, "test_whole_total": 200})
+    table = frame(written([first, second.model_copy(update={"measurement": found}), third]))
+    rows = {row["cell_id"]: row for row in rows_of(table)}
+    assert rows[second.cell_id]["whole_accuracy"] == pytest.approx(0.75)
+    assert rows[second.cell_id]["whole_accuracy_n"] == 200
+    assert rows[first.cell_id]["whole_accuracy"] is None
+
+
 def test_columns_do_not_depend_on_what_ran(speed_run, written):
     mixed = set(frame(written(training_records())).columns) - {"fact_distance"}
     assert mixed == set(frame(speed_run).columns)
@@ -85,4 +95,4 @@ def test_every_metric_says_its_unit_and_direction():
         assert metric.better in ("lower", "higher")
         assert metric.scale in ("log", "linear")
         assert metric.derived
-        assert metric.unit or column in ("time_ratio", "accuracy", "last_accuracy")
+        assert metric.unit or column in ("time_ratio", "accuracy", "last_accuracy", "whole_accuracy")
