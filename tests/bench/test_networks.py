@@ -1,5 +1,6 @@
 """Networks of two towers, and of an encoder and a decoder; the roles of a variant in them."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -7,17 +8,17 @@ from torch import Tensor
 import lra_tasks
 from bench import training, training_gate
 from bench.evaluation import evaluate
-from bench.gate import Wrong
+from bench.gate import Entered, Wrong
 from bench.model import Network
 from bench.planning import unsupported
 from bench.resolver import Resolver
 from bench.roles import lacking
 from lra_tasks.interface import IGNORE, Examples, Task
 from results.cell import TrainingCell
-from results.record import Training
+from results.record import Gate, Training
 from tests.bench import faulty
 from tests.bench.test_training import POSITIONS, cell, network, run
-from tests.lra_tasks.specimens import HonestPair, HonestTarget
+from tests.lra_tasks.specimens import HonestPair, HonestTarget, TargetTooLong
 from variants import VARIANTS
 from variants.contract import unavailable
 from variants.interface import Unsupported, Variant
@@ -143,7 +144,14 @@ def test_variants_of_all_roles_and_layers_have_seeds_of_their_own():
     assert [one.causal for one in training_gate.variants(net)] == [False, False, True, False, True, False]
 
 
-@pytest.mark.parametrize("task", [HonestPair(), HonestTarget()])
+class LongTarget(HonestTarget):
+    """Each target is longer than what it is made of."""
+
+    def chunk(self, rng: np.random.Generator) -> Examples:
+        return TargetTooLong(length=6).chunk(rng)
+
+
+@pytest.mark.parametrize("task", [HonestPair(), HonestTarget(), LongTarget()])
 @pytest.mark.parametrize("name", DECODING)
 def test_honest_variants_pass_the_gate_in_every_role(name: str, task: Task):
     asked = cell(name)
@@ -162,6 +170,22 @@ def test_honest_variants_pass_the_gate_in_every_role(name: str, task: Task):
 def test_a_variant_that_is_wrong_in_one_role_is_not_trained(broken: type[Variant]):
     with pytest.raises(Wrong):
         measure(cell(), HonestTarget(), broken)
+
+
+def test_the_twin_is_asked_about_the_shortest_and_the_longest_tower(monkeypatch: pytest.MonkeyPatch):
+    ask, asked = training_gate.ask, list[tuple[Tensor | None, Tensor]]()
+
+    def seen(entered: Entered, examples: Tensor, *given: object, **named: object) -> Gate | None:
+        asked.append((entered.mask, examples))
+        return ask(entered, examples, *given, **named)
+
+    monkeypatch.setattr(training_gate, "ask", seen)
+    training_gate.check(
+        training.build(cell(), VARIANTS["sdpa"], HonestPair()), cell(), HonestPair().examples("train")
+    )
+    for mask, examples in asked:
+        lengths = mask.sum(1)
+        assert set(lengths[examples].tolist()) == {int(lengths.min()), int(lengths.max())}
 
 
 def test_a_variant_that_ignores_the_padding_of_a_tower_is_not_trained():
