@@ -108,7 +108,8 @@ def _along(
     """Fused attention inside each line."""
     seen = None
     if real is not None:
-        seen = some_key(lines(real, columns, down=down).transpose(2, 3))
+        # Fused kernels on CUDA want the rows of a mask in one piece; without, torch fills the full matrix.
+        seen = some_key(lines(real, columns, down=down).transpose(2, 3)).contiguous()
     over, keys = (lines(x, columns, down=down) for x in (q, k))
     return F.scaled_dot_product_attention(over, keys, values, attn_mask=seen)
 

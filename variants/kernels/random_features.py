@@ -12,6 +12,9 @@ from variants.kernels.feature_maps import Features
 # What is added to relu, so that no normaliser is 0.
 EPSILON = 1e-3
 
+# The least exponent: that of inputs some thousand times as long as normal ones, such as stand in padding.
+_LOWEST = -(2.0**20)
+
 
 def exponential_features(w: Float[Tensor, "P D"]) -> Features:
     """exp(W x' - |x'|^2 / 2); w is W / D^(1/4)."""
@@ -28,7 +31,9 @@ def _exponents(
 ) -> Float[Tensor, "B H R P"]:
     """W x' - |x'|^2 / 2; w is W / D^(1/4)."""
     del first
-    return torch.matmul(x, w.T, out=out).sub_(_half_square(x) * x.square().sum(-1, keepdim=True))
+    exponents = torch.matmul(x, w.T, out=out).sub_(_half_square(x) * x.square().sum(-1, keepdim=True))
+    # Further down rounding would be larger than all that an exponential can hold.
+    return exponents.clamp_(min=_LOWEST)
 
 
 def _exponent_slope(slope: Tensor, found: Tensor, x: Tensor, w: Float[Tensor, "P D"]) -> Tensor:
