@@ -108,6 +108,7 @@ def variant_card(spec: Spec, resolver: Resolver) -> VariantCard:
             order=caps.order,
             time_exponent=caps.time_exponent,
             memory_exponent=caps.memory_exponent,
+            scope="layer" if issubclass(cls, SequenceMixer) else "core",
             causal=caps.causal,
             cross=caps.cross,
             key_mask=caps.key_mask,

@@ -79,8 +79,8 @@ def fits(panel: Panel, cards: Mapping[str, VariantCard]) -> list[Fit]:
         lengths, values = zip(*used, strict=True)
         card = cards.get(variant)
         claimed = None
-        # Claims are of the attention; a layer grows with its projections too.
-        if card is not None and panel.setting["scope"] == "core":
+        # The layer around an attention grows with its projections too.
+        if card is not None and panel.setting["scope"] == card.scope:
             claimed = card.time_exponent if panel.metric.column == "latency_ms" else card.memory_exponent
         found.append(Fit(variant, panel, lengths, statistics.exponent(lengths, values), claimed))
     return found

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -41,6 +41,9 @@ class VariantCard(_Card):
     order: str = Field(description="claimed order of time")
     time_exponent: Finite = Field(description="claimed growth of time with N")
     memory_exponent: Finite = Field(description="claimed growth of memory with N")
+    scope: Literal["core", "layer"] = Field(
+        default="core", description="of what the claims are: the attention alone, or the layer that it is"
+    )
     causal: bool
     cross: bool
     key_mask: str

@@ -128,3 +128,9 @@ def test_words():
     assert faster("a", "b", Estimate(0.5, None, None, 3)) == "too few pairs to say"
     assert slug("copy_back(distance=8, q='x')") == "copy-back-distance-8-q-x"
     assert sorted(["d=32", "d=8"], key=natural) == ["d=8", "d=32"]
+
+
+def test_claims_are_of_the_scope_that_they_are_made_for(full_run):
+    layer = variant_card("sdpa").model_copy(update={"scope": "layer"})
+    table = next(one for one in tables(frame(full_run), {"sdpa": layer}) if one.name == "exponents")
+    assert row(table, "sdpa", "latency")[-1] == "no claim known"
