@@ -121,6 +121,10 @@ def check(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Check every variant on the contents page.")] = False,
     file: File = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[
+        str | None, typer.Option(help="float64, float32 or bfloat16. Default: float64, on cuda float32.")
+    ] = None,
     limit: Annotated[float, typer.Option("--limit", min=1, help="Seconds for one variant.", max=10**6)] = 300,
     as_json: Json = False,
 ) -> None:
@@ -134,7 +138,8 @@ def check(
         specs += [Spec(name=name) for name in resolver.names()]
     if not specs:
         raise ValueError("name a variant to check, or --all, or --file path.py:Class")
-    reports = checking.check(specs, resolver, seconds=limit, show=None if as_json else printing.check_text)
+    place, show = checking.Place.of(device, dtype), None if as_json else printing.check_text
+    reports = checking.check(specs, resolver, place=place, seconds=limit, show=show)
     arguments.show([report.model_dump(mode="json") for report in reports], as_json, lambda: None)
     if any(report.broken for report in reports):
         raise typer.Exit(1)

@@ -1,21 +1,26 @@
 """What runs in a child: one cell measured, or one variant checked. Questions and answers are JSON."""
 
 import traceback
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch.backends import cudnn
 
 from bench import comparison, memory, speed, training
-from bench.calls import Make, NotFinite
+from bench.calls import DTYPES, Make, NotFinite
 from bench.gate import Wrong
 from bench.planning import sources
 from bench.resolver import Outside, Resolver
-from results.cell import Cell, ComparisonCell, MemoryCell, SpeedCell
+from results.cell import Cell, ComparisonCell, Device, MemoryCell, SpeedCell
 from results.record import Comparison, Measurement, Memory, Speed, Status, Training
 from results.spec import Spec
 from variants import contract
 from variants.interface import Dims, Unsupported, Variant
 from variants.laws.settings import settings
+
+# The types that the contract knows tolerances for.
+CheckDType = Literal["float64", "float32", "bfloat16"]
 
 # A reason is one line of a table, characters.
 LONGEST_REASON = 300
@@ -48,6 +53,8 @@ class CheckQuestion(BaseModel):
 
     variant: Spec
     outside: tuple[str, ...] = ()
+    device: Device = "cpu"
+    dtype: CheckDType = "float64"
 
 
 class CheckFinding(BaseModel):
@@ -68,6 +75,7 @@ class CheckAnswer(BaseModel):
 
 def measure(question: str) -> str:
     """Measure one cell. Whatever the variant does short of ending the process becomes an Answer."""
+    _mean_float32()
     asked = Question.model_validate_json(question)
     # A file may set something while it is imported.
     before = _shared()
@@ -87,6 +95,7 @@ def measure(question: str) -> str:
 
 def check(question: str) -> str:
     """Hold one variant to the contract."""
+    _mean_float32()
     # Laws make many tiny calls, which threads only slow down.
     torch.set_num_threads(1)
     asked = CheckQuestion.model_validate_json(question)
@@ -99,9 +108,16 @@ def check(question: str) -> str:
             status=found.status,
             message=found.message,
         )
-        for found in contract.run_contract(_with_trial(cls, asked.variant))
+        for found in contract.run_contract(
+            _with_trial(cls, asked.variant), device=asked.device, dtype=DTYPES[asked.dtype]
+        )
     ]
     return CheckAnswer(findings=findings).model_dump_json()
+
+
+def _mean_float32() -> None:
+    """Let float32 be float32: cuDNN would take 10 bits of its 23 in convolutions and recurrences."""
+    cudnn.allow_tf32 = False
 
 
 def _with_trial(cls: type[Variant], spec: Spec) -> type[Variant]:

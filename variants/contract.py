@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from variants.interface import Unsupported, Variant
 from variants.laws import conduct, masks, meaning, numbers, order
 from variants.laws.case import Broken, Case, Law, Skipped
@@ -69,10 +71,22 @@ class Finding:
     message: str = ""
 
 
-def run_contract(cls: type[Variant], laws: Collection[str] | None = None) -> list[Finding]:
+def run_contract(
+    cls: type[Variant],
+    laws: Collection[str] | None = None,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> list[Finding]:
     """Hold a variant to the laws, all of them by default.
 
     Whatever the variant raises is a finding. The variant keeps the contract if none is "broken".
+
+    Args:
+        cls: the variant.
+        laws: names of the laws.
+        device: where. Beside a CPU, its first trial is also asked of every other backend that it offers.
+        dtype: float64, float32 or bfloat16: of the inputs and of what computes.
 
     Raises:
         ValueError: there is no law of a name in `laws`.
@@ -83,14 +97,14 @@ def run_contract(cls: type[Variant], laws: Collection[str] | None = None) -> lis
             raise ValueError(f'there is no law "{name}"; known: {", ".join(LAWS)}')
     findings = [
         finding
-        for trial in cls.trials
+        for trial in _trials(cls, device)
         for causal in ((False, True) if cls.caps.causal else (False,))
-        for finding in _tried(chosen, Case(cls, trial, causal))
+        for finding in _tried(chosen, Case(cls, trial, causal, device, dtype))
     ]
-    findings = [_excuse(cls, finding) for finding in findings]
-    findings += _stale(cls, findings, chosen)
+    findings = [_excuse(cls, finding, device) for finding in findings]
+    findings += _stale(cls, findings, chosen, device)
     if laws is None and all(finding.status == "skipped" for finding in findings):
-        missing = unavailable(cls)
+        missing = unavailable(cls, device=device)
         reason = missing or (findings[0].message if findings else "it has no trials")
         status: Status = "skipped" if missing else "broken"
         message = f"every law was skipped: {reason}"
@@ -98,24 +112,34 @@ def run_contract(cls: type[Variant], laws: Collection[str] | None = None) -> lis
     return findings
 
 
+def _trials(cls: type[Variant], device: str) -> list[Mapping[str, int | float | str | bool]]:
+    trials = list(cls.trials)
+    if device != "cpu":
+        trials += [{**trials[0], "backend": backend} for backend in cls.caps.backends[1:] if trials]
+    return trials
+
+
 def unavailable(
-    cls: type[Variant], trial: Mapping[str, int | float | str | bool] | None = None
+    cls: type[Variant],
+    trial: Mapping[str, int | float | str | bool] | None = None,
+    *,
+    device: str = "cpu",
 ) -> str | None:
-    """Why nothing of a variant at a trial can be proved on this machine's CPU; None if it can be tried.
+    """Why nothing of a variant at a trial can be proved on a device of this machine; None if it can be tried.
 
     Without a trial, at the first of its own.
     """
     chosen = trial if trial is not None else (cls.trials[0] if cls.trials else {})
     try:
         with restored():
-            return Case(cls, chosen, causal=False).build().unavailable("cpu")
+            return Case(cls, chosen, causal=False).build().unavailable(device)
     except Exception:  # noqa: BLE001 - the laws will name it
         return None
 
 
 def _tried(laws: list[str], case: Case) -> list[Finding]:
     """Ask every law; of what cannot run here none, lest those that ask little stand for those that cannot."""
-    missing = unavailable(case.cls, case.trial)
+    missing = unavailable(case.cls, case.trial, device=case.device)
     if missing is not None:
         return [Finding(name, case.trial, case.causal, "skipped", missing) for name in laws]
     return [_ask(name, case) for name in laws]
@@ -138,21 +162,24 @@ def _ask(name: str, case: Case) -> Finding:
     return Finding(name, case.trial, case.causal, status, message)
 
 
-def _excuse(cls: type[Variant], finding: Finding) -> Finding:
-    """A breach that the class announces is known."""
-    if finding.status != "broken" or finding.law not in cls.known_failures:
+def _excuse(cls: type[Variant], finding: Finding, device: str) -> Finding:
+    """A breach that the class announces is known; announced for one device alone, it says so there alone."""
+    reason = cls.known_failures.get(finding.law, cls.known_failures.get(f"{finding.law} on {device}"))
+    if finding.status != "broken" or reason is None:
         return finding
-    reason = cls.known_failures[finding.law]
     return Finding(finding.law, finding.trial, finding.causal, "known", f"{reason} ({finding.message})")
 
 
-def _stale(cls: type[Variant], findings: list[Finding], chosen: list[str]) -> list[Finding]:
-    """Announced breaches that nothing shows."""
+def _stale(cls: type[Variant], findings: list[Finding], chosen: list[str], device: str) -> list[Finding]:
+    """Announced breaches that nothing shows, where they would show."""
     shown = {finding.law for finding in findings if finding.status == "known"}
     stale = list[Finding]()
-    for name in cls.known_failures:
+    for announced in cls.known_failures:
+        name, _, where = announced.partition(" on ")
+        if where and where != device:
+            continue
         if name not in LAWS:
-            message = f'known_failures names "{name}", which is no law'
+            message = f'known_failures names "{announced}", and "{name}" is no law'
         elif name in chosen and name not in shown:
             message = f'known_failures names "{name}", which is not broken'
         else:

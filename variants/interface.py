@@ -42,8 +42,8 @@ class Variant(nn.Module):
         caps: its capabilities.
         trials: small options at which sequences of a few dozen tokens exercise the mechanism; the
             contract runs each of them.
-        known_failures: {law: reason} for laws that it is known to break. Strict: a law named here
-            that holds is a failure too.
+        known_failures: {law: reason} for laws that it is known to break, {"law on cuda": reason} for one
+            device. Strict: a law named here that holds is a failure too.
     """
 
     caps: ClassVar[Caps]
@@ -147,6 +147,15 @@ class Attention(Variant):
             Unsupported: with the reasons of `why_not`, before anything is computed.
         """
         raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def static(self, keys: int, device: torch.device) -> Pattern:
+        """What a backend compiles: the pairs kept among so many keys where none is masked.
+
+        By default `pattern`; where heads differ, a pattern that tells them apart, the same object every time.
+        """
+        del keys, device
+        assert self.pattern is not None, type(self).__name__
+        return self.pattern
 
     def kept(
         self,

@@ -18,6 +18,11 @@ _ROWS = 1024
 class Pattern(ABC):
     """A static choice of pairs. Subclasses are frozen dataclasses, so equal options are equal patterns."""
 
+    @property
+    def heads(self) -> int | None:
+        """How many heads it tells apart; None where all keep the same, as they mostly do."""
+        return None
+
     @abstractmethod
     def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
         """True where the query at position i sees the key at position j, of n keys.
@@ -27,6 +32,11 @@ class Pattern(ABC):
             j: integer positions of keys, broadcasting against i.
             n: number of keys.
         """
+
+    def keep_in_head(self, h: Tensor, i: Tensor, j: Tensor, n: int) -> Tensor:
+        """As `keep`, for heads h where heads are told apart."""
+        del h
+        return self.keep(i, j, n)
 
     def dense(self, queries: int, keys: int) -> Bool[Tensor, "N M"]:
         """The pattern as a mask."""

@@ -78,7 +78,7 @@ class Cost:
         flops_backward: of the backward call that follows; gradients of q, k, v and parameters.
         pairs_useful: pairs that the mechanism keeps.
         pairs_executed: pairs that the implementation computes; the difference is waste.
-        bytes_saved: kept for the backward pass beyond q, k, v, the key mask and parameters.
+        bytes_saved: kept for the backward pass beyond q, k, v, the key mask and parameters, on a CPU.
         parameters: learned numbers that the variant adds to the network.
         state: numbers that one sequence must carry to decode its next token; None if it cannot.
         reach: how many positions back a query can see in one layer; None if there is no bound.

@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, cast, get_args
 
+import torch
 from pydantic import BaseModel, computed_field
 
 from bench import foreign
@@ -13,10 +15,38 @@ from bench.commands import interrupts
 from bench.engines.local import Ended, Limits, LocalEngine
 from bench.resolver import Resolver
 from bench.runner import free_share, preload
-from bench.worker import CheckAnswer, CheckFinding, CheckQuestion
+from bench.worker import CheckAnswer, CheckDType, CheckFinding, CheckQuestion
 from bench.worker import check as job
+from results.cell import Device
 from results.run import VariantCard
 from results.spec import Spec
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where variants are asked: on a device, in a type."""
+
+    device: Device
+    dtype: CheckDType
+
+    @classmethod
+    def of(cls, device: str, dtype: str | None) -> "Place":
+        """As the command line names it; without a type, the most precise that everything there has.
+
+        Raises:
+            ValueError: the device or the type is not known, or torch sees no such device here.
+        """
+        if device not in get_args(Device):
+            raise ValueError(f"device must be cpu or cuda, not {device!r}")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device is cuda, and torch sees no CUDA device here")
+        chosen = dtype or ("float64" if device == "cpu" else "float32")
+        if chosen not in get_args(CheckDType):
+            raise ValueError(f"dtype must be one of {', '.join(get_args(CheckDType))}, not {chosen!r}")
+        return cls(cast("Device", device), cast("CheckDType", chosen))
+
+
+CPU = Place("cpu", "float64")
 
 
 class CheckReport(BaseModel):
@@ -65,6 +95,7 @@ def check(
     specs: Sequence[Spec],
     resolver: Resolver,
     *,
+    place: Place = CPU,
     seconds: float,
     show: Callable[[CheckReport], None] | None,
 ) -> list[CheckReport]:
@@ -73,6 +104,7 @@ def check(
     Args:
         specs: the variants.
         resolver: finds them.
+        place: where it is asked, and in which type.
         seconds: time limit for each.
         show: told of each report; None to stay silent.
 
@@ -86,7 +118,9 @@ def check(
     done = "{} of {} variants were checked".format
     with interrupts.said(lambda: done(len(reports), len(specs))), TemporaryDirectory() as folder:
         for spec, card in zip(specs, cards, strict=True):
-            question = CheckQuestion(variant=spec, outside=resolver.references())
+            question = CheckQuestion(
+                variant=spec, outside=resolver.references(), device=place.device, dtype=place.dtype
+            )
             log = Path(folder) / "log"
             ended = engine.run(job, question.model_dump_json(), limits, log)
             reports.append(_report(card, ended, limits, log))

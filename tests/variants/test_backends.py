@@ -19,8 +19,10 @@ from variants.full.flex import Flex
 from variants.full.softmax import Softmax
 from variants.interface import Attention, Dims, Request, Unsupported
 from variants.kernels.flex import TILE, block_mask, flex, tiles
+from variants.kernels.lists import Listed
 from variants.kernels.memory_efficient import bias
 from variants.pattern import Full, Near, Pattern
+from variants.sparse.bigbird import BigBird
 from variants.sparse.longformer import Longformer
 from variants.truncated.window import Window
 
@@ -142,3 +144,62 @@ def test_a_backend_is_among_the_sources_of_its_cells(monkeypatch: pytest.MonkeyP
         variant = f"window(backend={backend!r})"
         planning.sources(SpeedCell.model_validate({"variant": variant, "length": 8}), Resolver())
     assert "backends.py" in {path.name for path in seen}
+
+
+def bigbird(*, causal: bool = False, **options: int | str) -> Attention:
+    small = {"block": 24, "window": 3, "global_blocks": 1, "random_blocks": 2, **options}
+    found = build(BigBird, DIMS, causal=causal, options=small)
+    assert isinstance(found, Attention)
+    return found
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_flex_follows_what_each_head_drew(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, method in inspect.getmembers(Listed, inspect.isfunction):
+        monkeypatch.setattr(Listed, name, inspect.unwrap(method))
+    variant = bigbird(causal=causal)
+    q, k, v = (normal(2, 2, 300, 16, seed=s) for s in range(3))
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # that it is not compiled here
+        found = flex(q, k, v, pattern=variant.static(300, q.device))
+    torch.testing.assert_close(found, variant(q, k, v), rtol=1e-4, atol=1e-5)
+
+
+def test_a_table_of_blocks_is_what_the_lists_keep() -> None:
+    variant, rows = bigbird(), torch.arange(100)
+    table = variant.static(100, torch.device("cpu"))
+    assert table.heads == 2
+    q = torch.zeros(1, 2, 100, 16)
+    head, i, j = torch.arange(2)[:, None, None], rows[:, None], rows[None, :]
+    assert table.keep_in_head(head, i, j, 100).equal(variant.kept(q, q, rows=rows)[0])
+    assert table.dense(100, 100).equal(variant.kept(q, q, rows=rows)[0].any(0))
+    assert variant.static(100, torch.device("cpu")) is table
+    assert variant.static(200, torch.device("cpu")) is not table
+
+
+def test_no_backend_follows_a_mask_that_moves_what_is_kept() -> None:
+    variant = bigbird(backend="flex")
+    request = Request(batch=1, heads=2, queries=96, keys=96, head_dim=16, key_mask=True, device="cuda")
+    assert variant.caps.key_mask == "no"
+    assert any("BigBird chooses by head and mask" in reason for reason in variant.why_not(request))
+
+
+def test_tiles_are_counted_head_by_head() -> None:
+    variant = bigbird(block=128, window=1, global_blocks=0)
+    table = variant.static(6 * TILE, torch.device("cpu"))
+    request = Request(batch=3, heads=2, queries=6 * TILE, keys=6 * TILE, head_dim=16)
+    kept = int(table.keep_in_head(torch.arange(2)[:, None, None], torch.arange(0, 6 * TILE, TILE)[:, None],
+                                  torch.arange(0, 6 * TILE, TILE), 6 * TILE).sum())  # fmt: skip
+    assert bigbird(block=128, window=1, global_blocks=0, backend="flex").cost(request).pairs_executed == (
+        3 * kept * TILE * TILE
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "dtype", "said"),
+    [(8, torch.float32, "head_dim of at least 16, not 8"), (64, torch.float64, "no float64")],
+)
+def test_flex_refuses_what_its_kernels_do_not_serve(width: int, dtype: torch.dtype, said: str) -> None:
+    variant = Flex(Dims(heads=2, head_dim=width, max_len=64))
+    request = Request(batch=1, heads=2, queries=8, keys=8, head_dim=width, dtype=dtype, device="cuda")
+    assert any(said in reason for reason in variant.why_not(request))

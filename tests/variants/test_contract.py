@@ -5,14 +5,16 @@ from typing import ClassVar
 
 import jaxtyping
 import pytest
+import torch
 
 from tests.variants.mixer_specimens import MIXER_FAULTS, HonestMixer
-from tests.variants.specimens import ALONE, FAULTS, Honest, Raises, ReturnsNothing, Undeclared
+from tests.variants.specimens import ALONE, FAULTS, Honest, NoScale, Raises, ReturnsNothing, Undeclared
 from variants import VARIANTS
-from variants.contract import LAWS, PROVED, Finding, run_contract, unavailable
+from variants.contract import KNOWN, LAWS, PROVED, Finding, run_contract, unavailable
 from variants.full.flex import Flex
 from variants.full.softmax import Softmax
 from variants.interface import Cost, Request, Variant
+from variants.truncated.window import Window
 
 RANDOM = "global random state"
 
@@ -51,6 +53,49 @@ def test_variant_proves_more_than_it_skips(name: str) -> None:
     assert not [f for f in findings if f.law not in LAWS]
     held = sum(f.status == "held" for f in findings)
     assert held > 2 * sum(f.status == "skipped" for f in findings)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variant_keeps_the_laws_in_smaller_types(name: str, dtype: torch.dtype) -> None:
+    cls = VARIANTS[name]
+    first = type(cls.__name__, (cls,), {"trials": cls.trials[:1], "__module__": cls.__module__})
+    findings = run_contract(first, [law for law in LAWS if law != RANDOM], dtype=dtype)
+    faults = [f"{f.law}, causal {f.causal}: {f.message}" for f in findings if f.status == "broken"]
+    # A stale announcement may be one of another trial.
+    assert not [fault for fault in faults if not fault.startswith(KNOWN)], "\n".join(faults)
+
+
+def test_a_wrong_function_is_named_in_smaller_types_too() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        found = {f.law for f in run_contract(NoScale, dtype=dtype) if f.status == "broken"}
+        assert {"dense twin", "gradients", "exact limit"} <= found
+
+
+def test_elsewhere_the_first_trial_is_asked_of_every_backend() -> None:
+    findings = run_contract(Window, ["dense twin"], device="meta")
+    backends = [f.trial.get("backend") for f in findings]
+    assert backends == [None, None] * len(Window.trials) + ["flex", "flex", "xformers", "xformers"]
+    compiled = [f for f in findings if "backend" in f.trial]
+    assert {f.status for f in compiled} == {"skipped"}
+    assert all("CUDA" in f.message for f in compiled)
+
+
+def test_a_failure_on_one_device_is_excused_and_stale_there_alone() -> None:
+    class Elsewhere(Honest):
+        known_failures: ClassVar[Mapping[str, str]] = {"dense twin on cuda": "its kernel there"}
+
+    assert {f.status for f in run_contract(Elsewhere, ["dense twin"])} == {"held"}
+
+    class Here(Elsewhere):
+        known_failures: ClassVar[Mapping[str, str]] = {"dense twin on cpu": "its kernel here"}
+
+    assert [f.message for f in run_contract(Here, ["dense twin"]) if f.law == KNOWN]
+
+    class Misspelled(Elsewhere):
+        known_failures: ClassVar[Mapping[str, str]] = {"dens twin on cpu": "its kernel here"}
+
+    assert any('"dens twin" is no law' in f.message for f in run_contract(Misspelled, ["dense twin"]))
 
 
 @pytest.mark.parametrize("law", LAWS)

@@ -8,7 +8,8 @@ from variants.contract import unavailable
 from variants.controls.gru import Gru
 from variants.full.softmax import Softmax
 from variants.interface import Attention, Dims
-from variants.laws.case import Case, call, draw, gradients
+from variants.laws.asking import call, gradients
+from variants.laws.case import Case, draw
 from variants.low_rank.linear import Linear
 from variants.mixer import MultiHead
 

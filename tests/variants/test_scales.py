@@ -8,7 +8,8 @@ from variants import VARIANTS
 from variants.catalogue import build, find
 from variants.contract import unavailable
 from variants.interface import Attention, Dims
-from variants.laws.case import Case, call, draw, without_keys
+from variants.laws.asking import call, without_keys
+from variants.laws.case import Case, draw
 from variants.low_rank.cosformer import Cosformer
 from variants.low_rank.performer import Performer
 

@@ -9,7 +9,8 @@ from variants import VARIANTS
 from variants.catalogue import find
 from variants.interface import Variant
 from variants.kernels import causal_streams, slabs
-from variants.laws.case import Case, Inputs, call, draw, gradients, identical
+from variants.laws.asking import call, gradients, identical
+from variants.laws.case import Case, Inputs, draw
 
 
 @pytest.fixture

@@ -11,14 +11,22 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch._dynamo import config
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from variants.kernels.fused import fold_key_mask
 from variants.pattern import Pattern
+from variants.terms import Request
 
 # Side of a tile: what the kernel skips or computes as a whole.
 TILE = 128
+# Of a head, below which Triton multiplies no matrices.
+LEAST_WIDTH = 16
+# Pairs of a mask that may be in memory as such, for one head.
+MOST_WRITTEN_OUT = 2**22
+# What one mask may be compiled to: with and without gradients, in several types, with a key mask and without.
+_FORMS = 32
 
 
 def why_unavailable(device: str) -> str | None:
@@ -26,6 +34,17 @@ def why_unavailable(device: str) -> str | None:
     if device != "cuda":
         return f"flex_attention has no backward pass on {device}; it needs a CUDA device"
     return None if torch.cuda.is_available() else "flex_attention needs a CUDA device, and there is none here"
+
+
+def why_not(pattern: Pattern | None, request: Request) -> list[str]:
+    """What its kernels do not serve."""
+    del pattern
+    reasons = list[str]()
+    if request.head_dim < LEAST_WIDTH:
+        reasons.append(f"flex_attention needs a head_dim of at least {LEAST_WIDTH}, not {request.head_dim}")
+    if request.dtype == torch.float64:
+        reasons.append("flex_attention has no float64")
+    return reasons
 
 
 def flex(
@@ -53,32 +72,43 @@ def flex(
 @torch.inference_mode(mode=False)
 def block_mask(pattern: Pattern, queries: int, keys: int, device: torch.device) -> BlockMask:
     """The tiles of a pattern: all kept, partly kept, or skipped."""
-    # Uncompiled, the mask would be written out as N x M before it is cut into tiles.
+    _expect_compilations()
+    # Uncompiled, a mask is written out as N x M before it is cut into tiles; compiling takes seconds.
     return create_block_mask(
-        lambda b, h, i, j: pattern.keep(i, j, keys),  # noqa: ARG005 - the signature is torch's
+        lambda b, h, i, j: pattern.keep_in_head(h, i, j, keys),  # noqa: ARG005 - the signature is torch's
         B=None,
-        H=None,
+        H=pattern.heads,
         Q_LEN=queries,
         KV_LEN=keys,
         device=device,
         BLOCK_SIZE=TILE,
-        _compile=device.type == "cuda",
+        _compile=device.type == "cuda" and queries * keys > MOST_WRITTEN_OUT,
     )
 
 
-def tiles(pattern: Pattern, queries: int, keys: int) -> int:
-    """How many (query, key) pairs the kernel computes: those of all tiles with a kept pair.
+def tiles(pattern: Pattern, queries: int, keys: int, heads: int = 1) -> int:
+    """How many (query, key) pairs the kernel computes in so many heads: those of all tiles with a kept pair.
 
     Counted a row of tiles at a time: the whole pattern at once would be N x M.
     """
-    key, count = torch.arange(keys), 0
+    key, count, told = torch.arange(keys), 0, pattern.heads or 1
     for start in range(0, queries, TILE):
         rows = torch.arange(start, min(start + TILE, queries))
-        seen = pattern.keep(rows[:, None], key, keys).any(0)
-        count += int(F.pad(seen, (0, -keys % TILE)).view(-1, TILE).any(1).sum())
-    return count * TILE * TILE
+        for head in torch.arange(told):
+            seen = pattern.keep_in_head(head, rows[:, None], key, keys).any(0)
+            count += int(F.pad(seen, (0, -keys % TILE)).view(-1, TILE).any(1).sum())
+    return count * TILE * TILE * heads // told
 
 
 @cache
 def _kernel(device: str) -> Callable[..., Any]:
-    return torch.compile(flex_attention, dynamic=False) if device == "cuda" else flex_attention
+    # With fullgraph, what cannot be compiled is an error; without, it would run as the full matrix, slowly.
+    return (
+        torch.compile(flex_attention, dynamic=False, fullgraph=True) if device == "cuda" else flex_attention
+    )
+
+
+def _expect_compilations() -> None:
+    """Let torch compile the kernel for one mask more than before: it takes many versions for a mistake."""
+    config.recompile_limit += _FORMS
+    config.accumulated_recompile_limit += _FORMS

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from variants.pattern import Pattern
+
 # Lengths and devices that an attention keeps its lists for.
 _REMEMBERED = 4
 
@@ -93,6 +95,48 @@ class Lists:
             return total
         own = (self.keys == torch.arange(blocks, device=self.keys.device)[:, None]).any(-1)
         return total - int((own * (sizes * (sizes - 1) // 2)[:-1]).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Listed(Pattern):
+    """The pairs of positions in listed blocks, for each head or for all.
+
+    Attributes:
+        block: positions in a block.
+        sees: whether a query block sees a key block, for one line or one for each head.
+        causal: a query sees no later key.
+    """
+
+    block: int
+    sees: Bool[Tensor, "G blocks blocks"]
+    causal: bool
+
+    @staticmethod
+    def of(lists: Lists) -> "Listed":
+        """What lists without masked blocks keep."""
+        blocks = lists.keys.shape[1]
+        # The -1 that fills lists up lands in a column of its own.
+        column = lists.keys.masked_fill(lists.keys < 0, blocks)
+        sees = torch.zeros(*column.shape[:2], blocks + 1, dtype=torch.bool, device=column.device)
+        sees = sees.scatter(-1, column, True)[..., :blocks] | lists.wide[:, None]
+        return Listed(lists.block, sees, lists.causal)
+
+    @property
+    def heads(self) -> int | None:
+        """As many as there are lines, unless all share one."""
+        return None if len(self.sees) == 1 else len(self.sees)
+
+    def keep(self, i: Tensor, j: Tensor, n: int) -> Tensor:
+        """What any head keeps."""
+        del n
+        seen = self.sees.any(0)[i // self.block, j // self.block]
+        return seen & (j <= i) if self.causal else seen
+
+    def keep_in_head(self, h: Tensor, i: Tensor, j: Tensor, n: int) -> Tensor:
+        """What the head keeps."""
+        del n
+        seen = self.sees[h if len(self.sees) > 1 else 0, i // self.block, j // self.block]
+        return seen & (j <= i) if self.causal else seen
 
 
 def remembered(made: dict[Hashable, Lists], key: Hashable, make: Callable[[], Lists]) -> Lists:

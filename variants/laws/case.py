@@ -4,19 +4,26 @@ A law is a function of a Case. It returns where the variant keeps it, raises Bro
 and Skipped where it has nothing to say.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from variants.backends import BACKENDS
 from variants.catalogue import build
-from variants.interface import Attention, Dims, Request, Variant
+from variants.interface import Attention, Caps, Dims, Request, Variant
 from variants.laws.lifted import lift
+
+M = TypeVar("M", bound=nn.Module)
 
 HEADS = 2
 HEAD_DIM = 4
+# On other devices: narrower heads compiled kernels do not serve, and fused ones pad.
+DEVICE_HEAD_DIM = 16
 MAX_LEN = 160
 
 # Long enough that a window executor cuts it into chunks, and odd, so that the last chunk is not full.
@@ -53,9 +60,10 @@ class Inputs:
     v: Float[Tensor, "B H M D"]
     key_mask: Bool[Tensor, "B M"] | None = None
 
-    def to(self, dtype: torch.dtype) -> "Inputs":
-        """The same numbers in another type."""
-        return replace(self, q=self.q.to(dtype), k=self.k.to(dtype), v=self.v.to(dtype))
+    def to(self, dtype: torch.dtype, device: str | torch.device | None = None) -> "Inputs":
+        """The same numbers in another type, and if asked on another device."""
+        q, k, v = (x.to(device=device, dtype=dtype) for x in (self.q, self.k, self.v))
+        return Inputs(q, k, v, None if self.key_mask is None else self.key_mask.to(device))
 
     def detached(self) -> "Inputs":
         """Fresh leaves that ask for gradients."""
@@ -73,25 +81,68 @@ class Inputs:
             head_dim=d,
             key_mask=self.key_mask is not None,
             dtype=self.q.dtype,
+            device=self.q.device.type,
         )
 
 
 @dataclass(frozen=True)
 class Case:
-    """One variant at one of its trials, causal or not."""
+    """One variant at one of its trials, causal or not, on one device and in one type."""
 
     cls: type[Variant]
     trial: Mapping[str, int | float | str | bool]
     causal: bool
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float64
 
-    def build(self, *, seed: int = 0, heads: int = HEADS, head_dim: int = HEAD_DIM) -> Attention:
-        """The variant, in float64."""
-        dims = Dims(heads=heads, head_dim=head_dim, max_len=MAX_LEN, seed=seed)
-        return lift(build(self.cls, dims, causal=self.causal, options=self.trial)).double().eval()
+    @cached_property
+    def caps(self) -> Caps:
+        """What it can do at this trial, which may be less than its class."""
+        return self.build().caps
+
+    @property
+    def compiled(self) -> bool:
+        """Whether a backend other than plain torch computes it, perhaps compiled anew for every shape."""
+        return self.trial.get("backend", self.cls.caps.backends[0]) in BACKENDS
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+        return HEAD_DIM if self.device == "cpu" else DEVICE_HEAD_DIM
+
+    @property
+    def width(self) -> int:
+        """Model width."""
+        return HEADS * self.head_dim
+
+    def build(self, *, seed: int = 0, heads: int = HEADS, head_dim: int | None = None) -> Attention:
+        """The variant, in evaluation mode."""
+        dims = Dims(heads=heads, head_dim=head_dim or self.head_dim, max_len=MAX_LEN, seed=seed)
+        return self.place(lift(build(self.cls, dims, causal=self.causal, options=self.trial)))
+
+    def place(self, module: M) -> M:
+        """A module of any kind, on the device and in the type, in evaluation mode."""
+        return module.to(device=self.device, dtype=self.dtype).eval()
+
+    def draw(
+        self,
+        n: int = LENGTH,
+        m: int | None = None,
+        *,
+        masked: bool = False,
+        seed: int = 1,
+        batch: int = 2,
+        heads: int = HEADS,
+        head_dim: int | None = None,
+    ) -> Inputs:
+        """As the function `draw`, on the device and in the type: the same numbers, rounded."""
+        width = head_dim or self.head_dim
+        drawn = draw(n, m, masked=masked, seed=seed, batch=batch, heads=heads, head_dim=width)
+        return drawn.to(self.dtype, self.device)
 
     def masks(self) -> tuple[bool, ...]:
         """Whether to ask without a key mask and with one."""
-        return (False,) if self.cls.caps.key_mask == "no" else (False, True)
+        return (False,) if self.caps.key_mask == "no" else (False, True)
 
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """Queries and keys to ask with: as many of either, and where it may differ, more and fewer."""
@@ -124,109 +175,3 @@ def draw(
     mask = torch.rand(batch, m, generator=generator) < 0.6
     mask[:, 0] = True
     return Inputs(q, k, v, mask)
-
-
-def must_serve(attention: Attention, x: Inputs) -> None:
-    """Have nothing to say on what the variant refuses beforehand.
-
-    Raises:
-        Skipped: it does refuse this.
-    """
-    reasons = attention.why_not(x.request())
-    if reasons:
-        raise Skipped("; ".join(reasons))
-
-
-def call(attention: Attention, x: Inputs) -> Tensor:
-    """Forward, with its output checked for what it must be.
-
-    Raises:
-        Skipped: the variant says beforehand that it does not serve this.
-        Broken: the output is no tensor of the shape, type and device of q.
-    """
-    must_serve(attention, x)
-    out: object = attention(x.q, x.k, x.v, key_mask=x.key_mask)
-    if not isinstance(out, Tensor):
-        raise Broken(f"forward returned {type(out).__name__}, not a tensor")
-    if out.shape != x.q.shape:
-        raise Broken(f"forward returned shape {tuple(out.shape)}, not {tuple(x.q.shape)}")
-    if out.dtype != x.q.dtype or out.device != x.q.device:
-        raise Broken(f"forward returned {out.dtype} on {out.device}, not {x.q.dtype} on {x.q.device}")
-    return out
-
-
-def twin(attention: Attention, x: Inputs) -> Float[Tensor, "B H N D"]:
-    """What forward should return.
-
-    Raises:
-        Skipped: the variant has no twin.
-    """
-    rows = torch.arange(x.q.shape[2])
-    try:
-        return attention.twin(x.q, x.k, x.v, rows=rows, key_mask=x.key_mask)
-    except NotImplementedError as error:
-        raise Skipped(f"it has no dense twin: {error}") from error
-
-
-def kept(attention: Attention, x: Inputs) -> Bool[Tensor, "#B #H N M"] | None:
-    """The pairs that it keeps; None if it does not say."""
-    try:
-        return attention.kept(x.q, x.k, rows=torch.arange(x.q.shape[2]), key_mask=x.key_mask)
-    except NotImplementedError:
-        return None
-
-
-def without_keys(attention: Attention, x: Inputs) -> Bool[Tensor, "B H N"]:
-    """The queries whose keys are all masked; by what it keeps where it says so."""
-    keep = kept(attention, x)
-    if keep is None:
-        keep = torch.ones(1, 1, x.q.shape[2], x.k.shape[2], dtype=torch.bool)
-        if x.key_mask is not None:
-            keep = keep & x.key_mask[:, None, None, :]
-    return ~keep.any(-1).expand(x.q.shape[:3])
-
-
-def gradients(out: Tensor, x: Inputs) -> list[Tensor]:
-    """Gradients of q, k and v for a fixed random gradient of the output; 0 where one plays no part."""
-    return slopes(out, [x.q, x.k, x.v])
-
-
-def slopes(out: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of any leaves for a fixed random gradient of the output; 0 where one plays no part."""
-    if not out.requires_grad:
-        raise Broken("the output has no gradient")
-    found = list[Tensor | None](torch.autograd.grad(out, leaves, upstream(out), allow_unused=True))
-    return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)]
-
-
-def upstream(out: Tensor) -> Tensor:
-    """A fixed random gradient of the output."""
-    generator = torch.Generator().manual_seed(2)
-    return torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype)
-
-
-def same(found: Tensor, expected: Tensor, what: str, *, tolerance: float = 1e-9) -> None:
-    """Compare two tensors up to a tolerance relative to the larger of 1 and the largest number expected.
-
-    Raises:
-        Broken: they differ, or one is not finite.
-    """
-    found, expected = found.detach(), expected.detach()
-    if not bool(found.isfinite().all()):
-        raise Broken(f"{what}: not finite")
-    if found.numel() == 0:
-        return
-    worst = float((found - expected).abs().amax())
-    scale = max(1.0, float(expected.abs().amax()))
-    if not worst <= tolerance * scale:
-        raise Broken(f"{what}: off by {worst:.1e}, numbers up to {scale:.1e}")
-
-
-def identical(found: Tensor, expected: Tensor, what: str) -> None:
-    """Compare two tensors bit by bit; NaN equals NaN.
-
-    Raises:
-        Broken: they differ.
-    """
-    if not torch.equal(found.nan_to_num(), expected.nan_to_num()):
-        raise Broken(f"{what}: differs")

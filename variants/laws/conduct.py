@@ -9,32 +9,33 @@ from contextlib import contextmanager
 import torch
 
 from variants.interface import Attention, Dims, Unsupported
-from variants.laws.case import (
-    HEAD_DIM,
-    HEADS,
-    LENGTH,
-    MAX_LEN,
-    Broken,
-    Case,
-    Inputs,
-    call,
-    draw,
-    gradients,
-    identical,
-    must_serve,
-    same,
-    slopes,
-)
+from variants.laws.asking import call, gradients, identical, must_serve, same, slopes
+from variants.laws.case import HEADS, LENGTH, MAX_LEN, Broken, Case, Inputs
 from variants.laws.settings import settings
 
 
 def same_seed(case: Case) -> None:
     """Two at one seed give the same bytes, and so does one asked twice."""
     one, two = case.build(seed=3), case.build(seed=3)
-    x = draw(masked=True) if case.cls.caps.key_mask != "no" else draw()
-    out = call(one, x)
-    identical(call(two, x), out, "two built from one seed")
-    identical(call(one, x), out, "one asked twice")
+    x = case.draw(masked=True) if case.caps.key_mask != "no" else case.draw()
+    with _repeatable(case):
+        out = call(one, x)
+        identical(call(two, x), out, "two built from one seed")
+        identical(call(one, x), out, "one asked twice")
+
+
+@contextmanager
+def _repeatable(case: Case) -> Generator[None, None, None]:
+    """Sums in one order, which a GPU keeps to only if told to."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(case.device != "cpu" or before[0], warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def global_random_state(case: Case) -> None:
@@ -43,7 +44,7 @@ def global_random_state(case: Case) -> None:
         before = _random_states()
         attention = case.build()
         _unchanged(before, "construction")
-        x = draw().detached()
+        x = case.draw().detached()
         out = call(attention, x)
         _unchanged(before, "forward")
         gradients(out, x)
@@ -70,6 +71,8 @@ def _stirred() -> Generator[None, None, None]:
 
 def _random_states() -> dict[str, bytes]:
     states = {"torch": torch.get_rng_state().numpy().tobytes(), "random": pickle.dumps(random.getstate())}
+    if torch.cuda.is_initialized():
+        states["torch on CUDA"] = torch.cuda.get_rng_state().numpy().tobytes()
     # A variant that never imports numpy cannot draw from it, so nobody need import it to look.
     if "numpy" in sys.modules:
         states["numpy"] = pickle.dumps(sys.modules["numpy"].random.get_state())
@@ -87,7 +90,7 @@ def global_settings(case: Case) -> None:
     before = settings()
     attention = case.build()
     _as_they_were(before, "construction")
-    x = draw().detached()
+    x = case.draw().detached()
     out = call(attention, x)
     _as_they_were(before, "forward")
     gradients(out, x)
@@ -104,7 +107,7 @@ def train_mode(case: Case) -> None:
     """In training mode it computes what it does in evaluation mode, gradients too, and so without any."""
     attention = case.build()
     for masked in case.masks():
-        x = draw(masked=masked).detached()
+        x = case.draw(masked=masked).detached()
         leaves = [x.q, x.k, x.v, *(p for p in attention.parameters() if p.requires_grad)]
         found = list[list[torch.Tensor]]()
         for mode in (False, True):
@@ -121,15 +124,16 @@ def state_dict(case: Case) -> None:
     """Its state, loaded into one of another seed, makes the two equal."""
     one, two = case.build(seed=3), case.build(seed=4)
     two.load_state_dict(one.state_dict(), strict=True)
-    x = draw()
-    identical(call(two, x), call(one, x), "after loading the state dict")
+    x = case.draw()
+    with _repeatable(case):
+        identical(call(two, x), call(one, x), "after loading the state dict")
 
 
 def inputs_untouched(case: Case) -> None:
     """Forward and backward do not write into q, k, v or the mask."""
     attention = case.build()
     for masked in case.masks():
-        x = draw(masked=masked).detached()
+        x = case.draw(masked=masked).detached()
         before = [t.detach().clone() for t in (x.q, x.k, x.v)]
         mask = None if x.key_mask is None else x.key_mask.clone()
         # Leaves refuse to be written into; what a layer passes on does not.
@@ -146,7 +150,7 @@ def layout(case: Case) -> None:
     """Inputs that are transposed views give the same as contiguous ones."""
     attention = case.build()
     for masked in case.masks():
-        x = draw(masked=masked)
+        x = case.draw(masked=masked)
         q, k, v = (t.transpose(1, 2).contiguous().transpose(1, 2) for t in (x.q, x.k, x.v))
         same(call(attention, Inputs(q, k, v, x.key_mask)), call(attention, x), "transposed views")
 
@@ -154,26 +158,26 @@ def layout(case: Case) -> None:
 def honesty(case: Case) -> None:
     """What is declared missing is refused with a reason; what is declared is there."""
     caps, attention = case.cls.caps, case.build()
-    x = draw()
+    x = case.draw()
     must_serve(attention, x)
     if not caps.causal:
-        dims = Dims(HEADS, HEAD_DIM, MAX_LEN)
+        dims = Dims(HEADS, case.head_dim, MAX_LEN)
         _refuses("causal=True", lambda: case.cls(dims, causal=True, **case.trial))  # pyright: ignore[reportArgumentType]
     short = Inputs(x.q[:, :, :33], x.k, x.v)
     if not caps.cross or case.causal:
         _refuses_call(attention, short, "fewer queries than keys")
     if caps.key_mask == "no":
-        mask = torch.ones(x.k.shape[0], LENGTH, dtype=torch.bool)
+        mask = torch.ones(x.k.shape[0], LENGTH, dtype=torch.bool, device=case.device)
         _refuses_call(attention, Inputs(x.q, x.k, x.v, mask), "a key mask")
     if caps.needs_max_len:
-        _refuses_call(attention, draw(MAX_LEN + 1), "more than max_len positions")
+        _refuses_call(attention, case.draw(MAX_LEN + 1), "more than max_len positions")
     wide = torch.cat((x.q, x.q), 1), torch.cat((x.k, x.k), 1), torch.cat((x.v, x.v), 1)
     _refuses_call(attention, Inputs(*wide), "other heads than it was built for")
     if caps.learned != (sum(p.numel() for p in attention.parameters()) > 0):
         raise Broken(f"learned is declared as {caps.learned}, which its parameters deny")
     if not caps.exact_when:
         try:
-            case.cls.exact_limit(Dims(HEADS, HEAD_DIM, 5), causal=case.causal)
+            case.cls.exact_limit(Dims(HEADS, case.head_dim, 5), causal=case.causal)
         except NotImplementedError:
             return
         raise Broken("it has an exact limit, but exact_when does not say where")

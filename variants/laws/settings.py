@@ -28,12 +28,12 @@ def _set_fused(given: tuple[bool, bool, bool]) -> None:
     cuda.enable_math_sdp(given[2])
 
 
-def _cudnn() -> tuple[bool, bool]:
-    return cudnn.benchmark, cudnn.deterministic
+def _cudnn() -> tuple[bool, bool, bool]:
+    return cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
 
 
-def _set_cudnn(given: tuple[bool, bool]) -> None:
-    cudnn.benchmark, cudnn.deterministic = given
+def _set_cudnn(given: tuple[bool, bool, bool]) -> None:
+    cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = given
 
 
 def _denormals_vanish() -> bool:

@@ -39,6 +39,7 @@ class BigBird(BlockSparse):
         cross=False,
         key_mask="exact",
         exact_when="N / b <= window + G + random_blocks",
+        backends=("torch", "flex"),
     )
     trials: ClassVar[tuple[Mapping[str, int | float | str | bool], ...]] = (
         {"block": 4, "window": 3, "global_blocks": 1, "random_blocks": 2},
@@ -142,6 +143,8 @@ class BigBird(BlockSparse):
             low, high = (x.clamp(min=first).minimum(end) for x in (row - self.side, row + self.side + 1))
         # Candidates are first .. end without low .. high; their numbers have no gap, the blocks do.
         where = (torch.arange(self.dims.heads, device=row.device)[:, None] << 20) + row
-        number = subsets(mixed(mixed(self.drawn) + where), end - first - (high - low), self.random_blocks)
+        number = subsets(
+            mixed(mixed(self.drawn.to(row.device)) + where), end - first - (high - low), self.random_blocks
+        )
         beyond = number + first >= low[..., None]
         return (number + first + (high - low)[..., None] * beyond).masked_fill(number < 0, -1)
