@@ -14,11 +14,13 @@ from lra_tasks.probes.recall import Recall
 from lra_tasks.probes.reverse import Reverse
 from lra_tasks.probes.selective_copying import SelectiveCopying
 from lra_tasks.probes.sort import Sort
+from lra_tasks.retrieval import Retrieval
 from lra_tasks.text import Text
 
 TASKS: dict[str, type[Task]] = {
     "listops": ListOps,
     "text": Text,
+    "retrieval": Retrieval,
     "image": Image,
     "digits": Digits,
     "needle": Needle,

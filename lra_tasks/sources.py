@@ -1,5 +1,6 @@
 """Where a published data set lies: in a folder of the user's, or in the public hub's cache."""
 
+import contextlib
 import difflib
 import hashlib
 import os
@@ -27,17 +28,22 @@ class Published:
     Attributes:
         repository: "owner/name".
         files: paths inside the repository.
+        bytes: of all files together, about, where they are so many that one must hear of it in time.
+        release: the folder of the Long Range Arena release that has files of the same names, if one does.
     """
 
     repository: str
     files: tuple[str, ...]
+    bytes: int | None = None
+    release: str | None = None
 
     def locate(self) -> list[Path]:
         """The paths of the files, which are here; nothing is downloaded.
 
         If the variable `ATTNBENCH_DATA` names a folder, they are looked for there and nowhere else, below
-        the repository's name with or without its owner: a folder that was named on purpose and lacks them
-        is a mistake to hear about. Without the variable they lie in the cache of huggingface_hub.
+        the repository's name with or without its owner, or in the release: a folder that was named on
+        purpose and lacks them is a mistake to hear about. Without the variable they lie in the cache of
+        huggingface_hub.
 
         Raises:
             FileNotFoundError: they are not there; the message says what to do.
@@ -51,7 +57,7 @@ class Published:
             ]
         except _FAILURES as error:
             raise FileNotFoundError(
-                f"{self.repository} is not in the hub's cache; `attnbench prepare` downloads it. "
+                f"{self._called} is not in the hub's cache; `attnbench prepare` downloads it. "
                 + self._advice(Path(f"${VARIABLE}"))
             ) from error
 
@@ -81,7 +87,7 @@ class Published:
         except _FAILURES as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise FileNotFoundError(
-                f"{self.repository} is not in the hub's cache and could not be downloaded ({reason}). "
+                f"{self._called} is not in the hub's cache and could not be downloaded ({reason}). "
                 + self._advice(Path(f"${VARIABLE}"))
             ) from error
         for file, path in zip(self.files, paths, strict=True):
@@ -100,6 +106,9 @@ class Published:
             paths = [home / file for file in self.files]
             if all(path.is_file() for path in paths):
                 return paths
+        if self.release is not None:
+            with contextlib.suppress(FileNotFoundError):
+                return released(self.release, [Path(file).name for file in self.files])
         home = next((home for home in homes if home.is_dir()), homes[0])
         missing = next(home / file for file in self.files if not (home / file).is_file())
         raise FileNotFoundError(
@@ -110,11 +119,17 @@ class Published:
     def _advice(self, folder: Path) -> str:
         """What to do about missing files."""
         home = folder / self.repository.split("/")[-1]
+        unpacked = f", or unpack lra_release.gz there for {self.release}" if self.release is not None else ""
         return (
             f"Put {' and '.join(self.files)} below {home}, with {VARIABLE} set to the folder above it, for "
             f"example by hf download {self.repository} {' '.join(self.files)} --repo-type dataset "
-            f"--local-dir {home}; or unset {VARIABLE} on a machine that reaches the hub."
+            f"--local-dir {home}{unpacked}; or unset {VARIABLE} on a machine that reaches the hub."
         )
+
+    @property
+    def _called(self) -> str:
+        """The data set, with its size if that is known without asking."""
+        return self.repository if self.bytes is None else f"{self.repository} ({size(self.bytes)})"
 
 
 def released(home: str, files: Sequence[str]) -> list[Path]:

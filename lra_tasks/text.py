@@ -101,6 +101,11 @@ def encode(text: str) -> NDArray[np.uint8]:
     return np.frombuffer(text.encode(), dtype=np.uint8) + np.uint8(1)
 
 
+def decode(tokens: NDArray[np.integer]) -> str:
+    """The text of ids, with a mark where bytes are no letter, as where one was cut in two."""
+    return (tokens - 1).astype(np.uint8).tobytes().decode(errors="replace")
+
+
 def render(tokens: NDArray[np.integer]) -> str:
     """A text in columns as wide as its ids are printed, bytes outside of ASCII as a dot."""
     return " ".join(

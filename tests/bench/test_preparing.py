@@ -92,6 +92,20 @@ def test_missing_data_end_with_2_and_say_what_to_do(tmp_path: Path) -> None:
     assert len(ended.stderr.splitlines()) == 1
 
 
+def test_what_cannot_be_fetched_is_named_with_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ATTNBENCH_DATA")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    words = [sys.executable, "-m", "bench.cli", "prepare", "retrieval"]
+    ended = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "OpenNLPLab/lra (10.6 GB) is not in the hub's cache and could not be downloaded" in ended.stderr
+    assert "hf download OpenNLPLab/lra data/aan/new_aan_pairs.train.tsv" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_json_is_one_document() -> None:
     words = [sys.executable, "-m", "bench.cli", "prepare", TEXT, "listops(length=40, train=9)", "--json"]
     ended = subprocess.run(words, check=True, capture_output=True, text=True)

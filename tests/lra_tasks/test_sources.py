@@ -149,6 +149,27 @@ def test_failed_download_says_what_to_do(hub: Hub, failure: Exception) -> None:
     assert caught.value.__cause__ is failure
 
 
+def test_size_is_said_where_the_hub_cannot_be_asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> list[RepoFile]:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(hub, "get_paths_info", unreachable)
+    large = Published(IMDB.repository, IMDB.files, bytes=10_620_000_000)
+    with pytest.raises(FileNotFoundError, match=r"\(10.6 GB\) is not in .*`attnbench prepare`"):
+        large.locate()
+    with pytest.raises(FileNotFoundError, match=r"imdb \(10.6 GB\) is not in .*downloaded \(no route\)"):
+        large.fetch(print)
+
+
+def test_release_is_no_place_for_what_it_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay(tmp_path, "tsv_data/train.parquet", "tsv_data/test.parquet")
+    assert "lra_release" not in complaint(tmp_path, monkeypatch)
+    with_release = Published(IMDB.repository, IMDB.files, release="tsv_data")
+    assert with_release.locate() == [tmp_path / "tsv_data" / Path(file).name for file in IMDB.files]
+
+
 def test_file_that_the_hub_does_not_know_is_no_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "get_paths_info", lambda *_, **__: [])
     with pytest.raises(FileNotFoundError, match=r"could not be downloaded \(the hub has no plain_text/train"):

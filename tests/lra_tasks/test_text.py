@@ -11,7 +11,7 @@ import pytest
 from lra_tasks import text
 from lra_tasks.contract import run_contract
 from lra_tasks.interface import SPLITS, Examples
-from lra_tasks.text import Text, encode
+from lra_tasks.text import Text, decode, encode
 
 real = pytest.mark.skipif(
     "ATTNBENCH_DATA" not in os.environ, reason="ATTNBENCH_DATA names no folder of reviews"
@@ -47,6 +47,11 @@ def texts(examples: Examples) -> list[bytes]:
 
 def test_encode_is_byte_plus_one() -> None:
     assert encode("aé\x00").tolist() == [98, 0xC3 + 1, 0xA9 + 1, 1]
+
+
+def test_decode_is_encode_turned_round_and_marks_a_letter_that_was_cut() -> None:
+    assert decode(encode("aé\x00ÿ")) == "aé\x00ÿ"
+    assert decode(encode("aé")[:2]) == "a\ufffd"
 
 
 @pytest.mark.usefixtures("reviews")
