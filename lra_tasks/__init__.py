@@ -2,6 +2,7 @@
 
 from lra_tasks.digits import Digits
 from lra_tasks.image import Image
+from lra_tasks.imdb_halves import ImdbHalves
 from lra_tasks.interface import Task
 from lra_tasks.listops import ListOps
 from lra_tasks.probes.adding import Adding
@@ -21,6 +22,7 @@ TASKS: dict[str, type[Task]] = {
     "listops": ListOps,
     "text": Text,
     "retrieval": Retrieval,
+    "imdb_halves": ImdbHalves,
     "image": Image,
     "digits": Digits,
     "needle": Needle,

@@ -103,6 +103,15 @@ class Digits(Task):
         """The floors: the commonest digit, and what the levels tell without their places."""
         return {**super().guesses(examples), "bag of levels": bag_guess(examples, self.card.vocabulary)}
 
+    def pixels(self, tokens: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """The digit, (SIDE, SIDE), dark ink on white paper."""
+        ink = (tokens.astype(np.int64) - 1) * 255 // (LEVELS - 1)
+        return (255 - ink).reshape(SIDE, SIDE).astype(np.uint8)
+
+    def picture(self, tokens: NDArray[np.integer], labels: NDArray[np.integer]) -> str:
+        """The digit in marks, and which one it is."""
+        return f"{picture(tokens)}\nlabel  {labels[0]}"
+
 
 def picture(tokens: NDArray[np.integer]) -> str:
     """Lines of pixels as lines of marks, the darker the more ink."""

@@ -30,6 +30,7 @@ from lra_tasks.interface import Card, Examples, Split, Task
 from lra_tasks.sources import Published
 
 SIDE = 32
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PHOTOGRAPHS = Published(
     "uoft-cs/cifar10",
     ("plain_text/train-00000-of-00001.parquet", "plain_text/test-00000-of-00001.parquet"),
@@ -59,6 +60,7 @@ class Image(Task):
         sizes={"train": 45_000, "validation": 5_000, "test": 10_000},
         floors={"majority": 0.1, "bag of levels": 0.178},
         source=PHOTOGRAPHS.repository,
+        names=THINGS,
     )
 
     length: int = SIDE * SIDE
@@ -110,6 +112,10 @@ class Image(Task):
     def guesses(self, examples: Examples) -> Mapping[str, NDArray[np.integer]]:
         """The floors: the commonest label, and what the levels tell without their places."""
         return {**super().guesses(examples), "bag of levels": bag_guess(examples, self.card.vocabulary)}
+
+    def pixels(self, tokens: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """The photograph, (SIDE, SIDE)."""
+        return (tokens - (self.black == "token")).reshape(SIDE, SIDE).astype(np.uint8)
 
 
 def gray(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lra_tasks.examples import IGNORE, PAD, Batch, Examples, Output, pair
+from lra_tasks.pixels import drawn
 from lra_tasks.sources import Published
 
 __all__ = [
@@ -48,6 +49,7 @@ class Card:
             reaches them, e.g. {"majority": 0.170, "root operator": 0.362}, at the default options.
             Checked by the contract; `Task.floors` measures them at any options.
         source: "generated", or the name of the data set that it is read from.
+        names: what each label means, where a number does not say it.
     """
 
     title: str
@@ -60,11 +62,18 @@ class Card:
     sizes: Mapping[Split, int]
     floors: Mapping[str, float]
     source: str
+    names: tuple[str, ...] = ()
 
     @property
     def floor(self) -> float:
         """The highest of the floors: what a result must beat to mean anything."""
         return max(self.floors.values())
+
+    def called(self, label: int) -> str:
+        """A label with what it means, or "-" where nothing is asked."""
+        if label == IGNORE:
+            return "-"
+        return f"{label} ({self.names[label]})" if self.names else str(label)
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,26 @@ class Task(ABC):
             for name, answers in self.guesses(examples).items()
         }
 
+    def spell(self, tokens: NDArray[np.integer]) -> str:
+        """The tokens of one sequence as people read them."""
+        return " ".join(map(str, tokens))
+
+    def pixels(self, tokens: NDArray[np.integer]) -> NDArray[np.uint8] | None:
+        """One sequence as levels of gray from 0, black, to 255, (rows, columns), if it is an image."""
+        del tokens
+        return None
+
+    def picture(self, tokens: NDArray[np.integer], labels: NDArray[np.integer]) -> str:
+        """One example as people read it, in lines: what is read, and below it what must be predicted."""
+        last = "label  " + " ".join(self.card.called(int(label)) for label in labels)
+        levels = self.pixels(tokens)
+        if levels is not None:
+            return f"{drawn(levels)}\n{last}"
+        if self.card.output == "pair":
+            first, second = map(self.spell, pair(tokens))
+            return f"first  {first}\nsecond {second}\n{last}"
+        return f"input  {self.spell(tokens)}\n{last}"
+
     def facts(self) -> Mapping[str, float]:
         """Numbers that this choice of options means, for tables and plots, e.g. {"distance": 64}."""
         return {}
@@ -151,10 +180,9 @@ class Task(ABC):
 
 def best_guess(clue: NDArray[np.integer], labels: NDArray[np.integer]) -> NDArray[np.integer]:
     """For each label the commonest one among all that stand beside the same clue; IGNORE does not count."""
-    answers = np.full_like(labels, IGNORE)
-    for value in np.unique(clue):
-        here = clue == value
-        seen = labels[here & (labels != IGNORE)]
-        if len(seen):
-            answers[here] = np.bincount(seen).argmax()
-    return answers
+    values, place = np.unique(clue, return_inverse=True)
+    asked = labels != IGNORE
+    classes = int(labels.max(initial=0)) + 1
+    seen = np.bincount(place[asked] * classes + labels[asked], minlength=len(values) * classes)
+    counts = seen.reshape(len(values), classes)
+    return np.where(counts.any(1), counts.argmax(1), IGNORE)[place].astype(labels.dtype)

@@ -113,6 +113,10 @@ class ListOps(Task):
         """The value of one sequence, by reading it."""
         return np.array([solve(tokens)])
 
+    def spell(self, tokens: NDArray[np.integer]) -> str:
+        """The tree as it is written."""
+        return render(tokens)
+
     def guesses(self, examples: Examples) -> Mapping[str, NDArray[np.integer]]:
         """The floors: the commonest value, and the commonest under the first token."""
         root = examples.tokens[examples.starts[:-1]]

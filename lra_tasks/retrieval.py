@@ -3,8 +3,9 @@ r"""Retrieval: whether one of two papers cites the other, from the bytes of both
     >>> from lra_tasks.text import encode
     >>> first, second = encode("Parsing with LSTMs"), encode("LSTM")
     >>> tokens = np.concatenate((first, [PAD], second))
-    >>> print(f"input  {render(tokens)}\nlabel  1 (cited)")
-    input  Parsing with LSTMs | LSTM
+    >>> print(Retrieval().picture(tokens, np.array([1])))
+    first  Parsing with LSTMs
+    second LSTM
     label  1 (cited)
 
 Papers of the ACL Anthology Network (Radev et al. 2013, https://doi.org/10.1007/s10579-012-9211-2) as Long
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lra_tasks.holdout import enough, shuffled
-from lra_tasks.interface import PAD, SPLITS, Card, Examples, Split, Task, pair
+from lra_tasks.interface import PAD, SPLITS, Card, Examples, Split, Task
 from lra_tasks.sources import Published
 from lra_tasks.text import decode
 
@@ -65,6 +66,7 @@ class Retrieval(Task):
         sizes={"train": 147_086, "validation": 18_090, "test": 17_437},
         floors={"majority": 0.5},
         source=PAPERS.repository,
+        names=("not cited", "cited"),
     )
 
     length: int = 4000
@@ -90,6 +92,10 @@ class Retrieval(Task):
             return whole
         order = shuffled(whole.labels, np.random.default_rng([self.seed, SPLITS.index(split)]))
         return whole.take(order[:wanted])
+
+    def spell(self, tokens: NDArray[np.integer]) -> str:
+        """The text of a paper."""
+        return decode(tokens)
 
 
 def read(path: Path, length: int) -> Examples:
@@ -141,8 +147,3 @@ def _label(cell: bytes, where: str) -> int:
 def _head(cell: bytes) -> str:
     """The beginning of what stands in a file, as it may stand in a message."""
     return repr(cell[:40].decode(errors="replace"))
-
-
-def render(tokens: NDArray[np.integer]) -> str:
-    """Two texts in one line, with a bar between them."""
-    return " | ".join(map(decode, pair(tokens)))

@@ -58,6 +58,7 @@ class Text(Task):
         sizes={"train": 22_500, "validation": 2_500, "test": 25_000},
         floors={"majority": 0.5, "bag of bytes": 0.623},
         source=REVIEWS.repository,
+        names=("negative", "positive"),
     )
 
     length: int = 4096
@@ -95,15 +96,24 @@ class Text(Task):
         """The floors: the commonest label, and what the bytes tell without their order."""
         return {**super().guesses(examples), "bag of bytes": bag_guess(examples, self.card.vocabulary)}
 
+    def spell(self, tokens: NDArray[np.integer]) -> str:
+        """The text."""
+        return decode(tokens)
 
-def encode(text: str) -> NDArray[np.uint8]:
+
+def encode(text: str | bytes) -> NDArray[np.uint8]:
     """The ids of a text: of each byte of its UTF-8 the value plus one, which fits: none is above 0xF4."""
-    return np.frombuffer(text.encode(), dtype=np.uint8) + np.uint8(1)
+    told = text.encode() if isinstance(text, str) else text
+    return np.frombuffer(told, dtype=np.uint8) + np.uint8(1)
 
 
 def decode(tokens: NDArray[np.integer]) -> str:
-    """The text of ids, with a mark where bytes are no letter, as where one was cut in two."""
-    return (tokens - 1).astype(np.uint8).tobytes().decode(errors="replace")
+    """The text of ids, with a mark where bytes are no letter, as where one was cut in two.
+
+    What cannot be printed, ends of lines included, is marked too.
+    """
+    text = (tokens - 1).astype(np.uint8).tobytes().decode(errors="replace")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def render(tokens: NDArray[np.integer]) -> str:

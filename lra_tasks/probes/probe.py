@@ -48,6 +48,10 @@ class Probe(Task):
         names = self.names
         return [names[int(token)] for token in tokens]
 
+    def spell(self, tokens: NDArray[np.integer]) -> str:
+        """The names of the tokens."""
+        return " ".join(self.told(tokens))
+
     def picture(self, tokens: NDArray[np.integer], labels: NDArray[np.integer]) -> str:
         """A sequence above its labels, in columns, "-" where nothing is asked; one label stands alone."""
         told = self.told(tokens)

@@ -6,7 +6,7 @@ from lra_tasks import TASKS
 from lra_tasks.contract import LAWS, run_contract
 from tests.lra_tasks.specimens import FAULTS, Honest, HonestPair, HonestTarget, OptionWithoutDefault
 
-READS_DATA = {"text", "image"}
+READS_DATA = {"text", "image", "imdb_halves"}
 RARE = {"retrieval"}  # ten gigabytes, which a folder of data may do without
 
 pytestmark = pytest.mark.usefixtures("types_unchecked")

