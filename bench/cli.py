@@ -4,7 +4,6 @@ Exit codes: 0 all well; 1 a cell failed or a law is broken; 2 not understood; 13
 torch and the reports are imported inside the commands that need them, so that --help answers at once.
 """
 
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands import options
 from bench.commands.interrupts import Commands
 from bench.commands.options import RESULTS, File, Json, Kind, MatrixName, Results, RunName
 
@@ -45,10 +45,8 @@ def list_(
 
 @app.command()
 def prepare(
-    names: Annotated[list[str], typer.Argument(metavar="TASK...", help="Tasks, options and all.")],
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes that generate. Default: all cores.")
-    ] = os.cpu_count() or 1,
+    names: options.Tasks,
+    workers: options.Workers = options.CORES,
     as_json: Json = False,
 ) -> None:
     """Fetch or generate the examples of tasks once, and say what they are; later readers share them."""
@@ -57,6 +55,26 @@ def prepare(
     found = preparing.prepare(names, workers)
     document = [task.model_dump(mode="json") for task in found]
     arguments.show(document, as_json, lambda: printing.lines(preparing.lines(found)))
+
+
+@app.command()
+def show(
+    name: options.TaskName,
+    split: options.Split = options.Part.train,
+    count: options.Count = 8,
+    seed: options.Seed = 0,
+    html: options.Html = None,
+    as_json: Json = False,
+) -> None:
+    """Show samples of a task, with its labels, lengths and floors, here or as a page."""
+    from bench.commands import arguments, printing, showing
+
+    found = showing.show(name, split.value, count, seed)
+    if html is None:
+        arguments.show(found.model_dump(mode="json"), as_json, lambda: printing.samples(found))
+        return
+    page = showing.write(found, html)
+    arguments.show({"task": name, "page": str(page)}, as_json, lambda: print(f"The page is {page}"))
 
 
 @app.command()
@@ -74,11 +92,9 @@ def plan(matrix: MatrixName, file: File = None, as_json: Json = False) -> None:
 @app.command()
 def run(
     matrix: MatrixName,
-    name: Annotated[
-        str | None, typer.Option("--run", help="Name of the run. Default: that of the matrix.")
-    ] = None,
+    name: options.NewRun = None,
     file: File = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Measure failed cells again.")] = False,
+    retry: options.Retry = False,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
@@ -116,9 +132,7 @@ def status(
 
 @app.command()
 def check(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[VARIANT]...", help="Variants to check.")
-    ] = None,
+    names: options.Variants = None,
     every: Annotated[bool, typer.Option("--all", help="Check every variant on the contents page.")] = False,
     file: File = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -147,9 +161,7 @@ def check(
 
 @app.command()
 def compare(
-    names: Annotated[
-        list[str], typer.Argument(metavar="[A] B", help="The variants; A may come from --file.")
-    ],
+    names: options.Two,
     file: File = None,
     length: Annotated[list[int] | None, typer.Option("--length", "-n", help="N. Repeatable.")] = None,
     heads: Annotated[int, typer.Option(help="Number of heads H.")] = 4,
@@ -215,15 +227,9 @@ def publish(
 @app.command()
 def env(as_json: Json = False) -> None:
     """Show the machine and software that a measurement made now would carry."""
-    import torch
+    from bench.commands import arguments, listing, printing
 
-    from bench.commands import arguments, printing
-    from bench.environment import calibrate, environment
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    gemm, copy = calibrate(device)
-    document = environment(device).model_dump(mode="json")
-    document |= {"gemm_flops_per_s": gemm, "copy_bytes_per_s": copy}
+    document = listing.machine()
     arguments.show(document, as_json, lambda: printing.fields(document))
 
 

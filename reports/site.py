@@ -3,14 +3,12 @@
 import json
 import tempfile
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from reports.cards import machine_cards, task_cards, variant_cards
 from reports.frame import LEFT, frame
+from reports.pages import render
 from reports.palette import styles
 from reports.plots import Plot, plots
 from reports.tables import Table, tables
@@ -101,17 +99,8 @@ def _fill(folder: Path, run: Run, records: list[Record], *, data: bool) -> None:
         "machines": machine_cards(records),
         "records": "records.csv" if data else None,
     }
-    (folder / "index.html").write_text(_page(context), encoding="utf-8")
+    (folder / "index.html").write_text(render("index.html", context), encoding="utf-8")
     (folder / MARK).write_text(json.dumps({"report": 1, "run": run.name}) + "\n", encoding="utf-8")
-
-
-def _page(context: Mapping[str, Any]) -> str:
-    templates = resources.files("reports") / "templates"
-    loader = jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8"))
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("index.html").render(context)
 
 
 def _counts(found: Mapping[str, int]) -> list[tuple[str, int, str]]:

@@ -6,6 +6,7 @@ import torch
 
 from bench import foreign
 from bench.commands.rows import Row
+from bench.environment import calibrate, environment
 from bench.foreign import Known, Planned
 from bench.planning import specs
 from bench.resolver import Resolver
@@ -73,6 +74,14 @@ def plan_rows(planned: Planned) -> list[Row]:
             }
         )
     return rows
+
+
+def machine() -> Row:
+    """The facts of this machine, and how fast it is right now."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    gemm, copy = calibrate(device)
+    facts = environment(device).model_dump(mode="json")
+    return {**facts, "gemm_flops_per_s": gemm, "copy_bytes_per_s": copy}
 
 
 def _unavailable(backends: Sequence[str]) -> str:

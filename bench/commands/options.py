@@ -1,5 +1,6 @@
 """Options and arguments that several commands take."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 RESULTS = Path("results")
+CORES = os.cpu_count() or 1
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 File = Annotated[
@@ -23,6 +25,17 @@ MatrixName = Annotated[
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 
+Retry = Annotated[bool, typer.Option("--retry", help="Measure failed cells again.")]
+NewRun = Annotated[str | None, typer.Option("--run", help="Name of the run. Default: that of the matrix.")]
+Variants = Annotated[list[str] | None, typer.Argument(metavar="[VARIANT]...", help="Variants to check.")]
+Tasks = Annotated[list[str], typer.Argument(metavar="TASK...", help="Tasks, options and all.")]
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="A task, options and all.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that generate. Default: all cores.")]
+Two = Annotated[list[str], typer.Argument(metavar="[A] B", help="The variants; A may come from --file.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of which samples are shown.")]
+Count = Annotated[int, typer.Option("-n", "--count", min=1, help="Samples.")]
+Html = Annotated[Path | None, typer.Option("--html", metavar="FILE.html", help="Write a page instead.")]
+
 
 class Kind(StrEnum):
     """What `list` can list."""
@@ -32,3 +45,14 @@ class Kind(StrEnum):
     matrices = "matrices"
     metrics = "metrics"
     runs = "runs"
+
+
+class Part(StrEnum):
+    """The splits of a task."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+Split = Annotated[Part, typer.Option(help="Which split.")]

@@ -13,6 +13,7 @@ from results.run import VariantCard
 
 if TYPE_CHECKING:
     from bench.commands.checking import CheckReport  # it needs torch
+    from reports.samples import Samples
 
 _MARKS = {
     "held": "[green]held[/green]",
@@ -47,6 +48,13 @@ def lines(text: Sequence[str]) -> None:
     """Plain lines."""
     for line in text:
         _console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def samples(shown: "Samples") -> None:
+    """Samples of a task, as wide as the terminal."""
+    from bench.commands import showing
+
+    lines(showing.lines(shown, _console().width))
 
 
 _VERDICTS = {

@@ -418,7 +418,7 @@ def test_a_wrong_matrix_measures_nothing(tmp_path: Path, change: tuple[str, str]
 def test_every_command_takes_json_and_has_help():
     names = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert names == {
-        "list", "prepare", "plan", "run", "status", "check", "compare", "report", "publish", "env",
+        "list", "prepare", "show", "plan", "run", "status", "check", "compare", "report", "publish", "env",
     }  # fmt: skip
     for command in app.registered_commands:
         assert command.callback is not None
