@@ -40,7 +40,7 @@ def list_(
         print(arguments.page(kind.value, as_json=as_json), end="")
         return
     found = rows.listing(kind.value, results)
-    arguments.show(found, as_json, lambda: printing.table(found))
+    arguments.show(found, as_json, lambda: printing.listing(found))
 
 
 @app.command()

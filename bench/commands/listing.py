@@ -51,8 +51,8 @@ def tasks() -> list[Row]:
             "sizes": " / ".join(f"{size:,}" for size in task.card.sizes.values()),
             "floors": ", ".join(f"{floor} {value:.1%}" for floor, value in task.card.floors.items()),
             "source": task.card.source,
-            "here": _here(catalogue.build(name, {})),
             "description": task.card.description,
+            **_here(catalogue.build(name, {})),
         }
         for name, task in TASKS.items()
     ]
@@ -91,12 +91,12 @@ def _unavailable(backends: Sequence[str]) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in missing.items() if reason is not None)
 
 
-def _here(task: Task) -> str:
-    """Whether the examples can be had now; if not, what to do."""
+def _here(task: Task) -> dict[str, str]:
+    """Whether the examples can be had now; if not, what is missing and what to do."""
     try:
-        return "yes" if task.files() else "made when asked for"
+        return {"here": "yes" if task.files() else "made when asked for"}
     except FileNotFoundError as error:
-        return f"no: {error}"
+        return {"here": "no", "missing": str(error)}
 
 
 def _yes(value: bool) -> str:

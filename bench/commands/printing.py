@@ -37,6 +37,12 @@ def table(rows: Sequence[Row]) -> None:
     console.print(shown)
 
 
+def listing(rows: Sequence[Row]) -> None:
+    """The rows of a list as a table; what is missing of one is said below, where a sentence has room."""
+    table([{name: value for name, value in row.items() if name != "missing"} for row in rows])
+    lines([f"{next(iter(row.values()))}: {row['missing']}" for row in rows if "missing" in row])
+
+
 def fields(document: Mapping[str, object]) -> None:
     """Names and values, one a line."""
     width = max(map(len, document))

@@ -25,6 +25,10 @@ NARROWEST = 40  # columns
 QUANTILES = {"shortest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest": 1.0}
 
 
+# Labels that are counted one by one.
+MOST_COUNTS = 32
+
+
 def show(name: str, split: Split, count: int, seed: int) -> Samples:
     """Samples of one split of a task, and the split in numbers; what is not in the cache is made first.
 
@@ -122,13 +126,21 @@ def lines(shown: Samples, width: int) -> list[str]:
     for sample in shown.samples:
         left_out = f", {sample.left_out:,} of them left out here" if sample.left_out else ""
         found += ["", f"{sample.tokens:,} tokens{left_out}", *wrapped(sample.lines, width)]
-    found += ["", "labels   " + ", ".join(f"{one.label}: {one.count:,}" for one in shown.labels)]
+    found += ["", f"labels   {_histogram(shown.labels)}"]
     found.append("tokens   " + ", ".join(f"{name} {count:,}" for name, count in shown.lengths.items()))
     found.append("floors   " + ", ".join(f"{name} {value:.1%}" for name, value in shown.floors.items()))
     if shown.recurring:
         counts = ", ".join(f"{count:,} in {other} too" for other, count in shown.recurring.items())
         found.append(f"recurring sequences   {counts}")
     return found
+
+
+def _histogram(labels: Sequence[Count]) -> str:
+    """How often each label is; of many, how many there are and the extremes."""
+    if len(labels) <= MOST_COUNTS:
+        return ", ".join(f"{one.label}: {one.count:,}" for one in labels)
+    counts = [one.count for one in labels]
+    return f"{len(labels)} different ones, each {min(counts):,} to {max(counts):,} times"
 
 
 def wrapped(rows: Sequence[str], width: int) -> list[str]:

@@ -119,11 +119,13 @@ def test_list_says_whether_a_task_is_here(monkeypatch: pytest.MonkeyPatch) -> No
         raise FileNotFoundError("scikit-learn is not installed")
 
     monkeypatch.setattr(Digits, "files", gone)
-    here = {row["task"]: row["here"] for row in listing.tasks()}
+    rows = {str(row["task"]): row for row in listing.tasks()}
+    here = {name: row["here"] for name, row in rows.items()}
     assert here["text"] == "yes"
     assert here["listops"] == "made when asked for"
-    assert here["digits"] == "no: scikit-learn is not installed"
-    assert "hf download uoft-cs/cifar10" in str(here["image"])
+    assert here["digits"] == here["image"] == "no"
+    assert rows["digits"]["missing"] == "scikit-learn is not installed"
+    assert "hf download uoft-cs/cifar10" in str(rows["image"]["missing"])
 
 
 def test_interrupted_preparation_keeps_what_is_whole(

@@ -114,3 +114,8 @@ def test_wrong_name_ends_with_2_and_the_nearest() -> None:
     ended = subprocess.run(words, check=False, capture_output=True, text=True)
     assert ended.returncode == 2
     assert "did you mean 'text'" in ended.stderr
+
+
+def test_many_labels_are_counted_together() -> None:
+    found = text(showing.show("reverse(train=50)", "train", 1, 0))
+    assert "labels   128 different ones, each " in found
