@@ -72,6 +72,13 @@ def test_lines_of_a_probe_are_cut_together() -> None:
         assert above[place] == "?"
 
 
+def test_labels_end_where_the_tokens_shown_end() -> None:
+    shown = showing.show("needle(distance=20, length=700, test=5, train=5, validation=5)", "test", 1, 0)
+    (sample,) = shown.samples
+    assert [len(line.split()) - 1 for line in sample.lines] == [showing.SHOWN] * 2
+    assert sample.left_out == 700 - showing.SHOWN
+
+
 def test_what_has_no_space_is_cut_anywhere() -> None:
     rows = showing.wrapped(["input  " + "x" * 100, "label  1"], 50)
     assert rows == ["input  " + "x" * 43, "label  1", " " * 7 + "x" * 43, " " * 7 + "x" * 14]
