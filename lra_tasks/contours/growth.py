@@ -118,6 +118,8 @@ class Ground:
             core = pen.core.place[course[open_]]
             base = (rows[open_] * pen.area)[:, None] + tails
             free = np.all(self.taken.take(base[:, :, None] + core[:, None]) <= TAKEN, axis=2)
+            for way in (pen.heads, pen.pivots):
+                free &= pen.inside[tails + way[course[open_], None]]
             found = np.any(free, axis=1)
             place[open_[found]] = tails[found, free[found].argmax(axis=1)]
             open_ = open_[~found]

@@ -55,6 +55,8 @@ class Pen:
         clash: of the room that it takes the part that may meet other dashes, and what these may have there.
         core: of the room that a first dash takes what is quite full, one row and one column further on.
         begins: whether a contour may begin with each course, (TURNS,).
+        heads: from the tail of a first dash to its head, (TURNS,).
+        inside: whether each pixel belongs to the picture and not to the frame, (area,).
     """
 
     scene: Scene
@@ -72,6 +74,8 @@ class Pen:
     clash: Stamp
     core: Stamp
     begins: NDArray[np.bool_]
+    heads: NDArray[np.int64]
+    inside: NDArray[np.bool_]
 
     @property
     def area(self) -> int:
@@ -125,6 +129,8 @@ def pen(scene: Scene, margin: int) -> Pen:
         clash=stamp(clash, CLASH - 1 - np.minimum(clash, FULL).astype(np.int64), side),
         core=core,
         begins=(core.place == 0).any(axis=1),
+        heads=reach(scene.dash, angle[:TURNS]) @ number,
+        inside=np.pad(np.ones((scene.size, scene.size), dtype=np.bool_), frame).ravel(),
     )
 
 

@@ -57,13 +57,7 @@ class Scene:
 
 
 def scene(size: int, contour: Contour) -> Scene:
-    """The scene of a size (32, 64, 128 or 256) and of contours of a length.
-
-    Raises:
-        ValueError: there are no contours of that name.
-    """
-    if contour not in LENGTHS:
-        raise ValueError(f"contour is {', '.join(LENGTHS)}, not {contour!r}")
+    """The scene of a size (32, 64, 128 or 256) and of contours of a length."""
     dashes = LENGTHS[contour]
     return {
         32: Scene(32, 1, 2, 0.5, (1,), 7, 1.5, 1.0, 20, 30, 40, dashes),

@@ -8,7 +8,7 @@ from PIL import Image as Picture
 
 from lra_tasks.contours.drawing import Drawn, draw, mixed, paint, pairs
 from lra_tasks.contours.following import joined
-from lra_tasks.contours.growth import press
+from lra_tasks.contours.growth import Ground, press
 from lra_tasks.contours.pen import CLASH, FULL, ONE, TURNS, Pen, pen
 from lra_tasks.contours.raster import dashes, disc, reach, shrink, spot, spread
 from lra_tasks.contours.scene import LENGTHS, Contour, Scene, scene
@@ -104,6 +104,16 @@ def test_contours_keep_clear_of_each_other_and_of_the_border(size: int, margin: 
     near = where.border + margin
     assert away.min() >= near
     assert away.max() < where.size - near
+
+
+@pytest.mark.parametrize(("size", "margin"), SCENES)
+def test_first_dash_of_a_distractor_lies_inside(size: int, margin: int) -> None:
+    tool, rng = pen(scene(size, "hard"), margin), np.random.default_rng(0)
+    ground = Ground(tool, 100)
+    for _ in range(10):
+        _, tips = ground.seed(rng, np.arange(100))
+        for place in (tips.anchor, tips.anchor + tool.heads[tips.course], tips.pivot):
+            assert tool.inside[place].all()
 
 
 def test_half_of_the_labels_are_ones_whatever_the_geometry() -> None:
