@@ -5,6 +5,8 @@ from lra_tasks.image import Image
 from lra_tasks.imdb_halves import ImdbHalves
 from lra_tasks.interface import Task
 from lra_tasks.listops import ListOps
+from lra_tasks.path_x import PathX
+from lra_tasks.pathfinder import Pathfinder
 from lra_tasks.probes.adding import Adding
 from lra_tasks.probes.brackets import Brackets
 from lra_tasks.probes.copying import Copying
@@ -24,6 +26,8 @@ TASKS: dict[str, type[Task]] = {
     "retrieval": Retrieval,
     "imdb_halves": ImdbHalves,
     "image": Image,
+    "pathfinder": Pathfinder,
+    "path_x": PathX,
     "digits": Digits,
     "needle": Needle,
     "recall": Recall,
