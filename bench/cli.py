@@ -136,9 +136,7 @@ def check(
     every: Annotated[bool, typer.Option("--all", help="Check every variant on the contents page.")] = False,
     file: File = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[
-        str | None, typer.Option(help="float64, float32 or bfloat16. Default: float64, on cuda float32.")
-    ] = None,
+    dtype: options.CheckDType = None,
     limit: Annotated[float, typer.Option("--limit", min=1, help="Seconds for one variant.", max=10**6)] = 300,
     as_json: Json = False,
 ) -> None:

@@ -56,3 +56,7 @@ class Part(StrEnum):
 
 
 Split = Annotated[Part, typer.Option(help="Which split.")]
+CheckDType = Annotated[
+    str | None,
+    typer.Option("--dtype", help="float64, float32 or bfloat16. Default: float64, on cuda float32."),
+]
