@@ -2,7 +2,7 @@ r"""Pathfinder: whether a dashed contour joins two discs, from a small picture r
 
     >>> task = Pathfinder(contour="easy", train=1, validation=1, test=2)
     >>> examples = task.examples("test")
-    >>> print("input", task.picture(examples.sequence(0)), f"label  {examples.labels[0]}", sep="\n")
+    >>> print("input", task.picture(examples.sequence(0), examples.targets(0)), sep="\n")
     input
     ......................:.........
     ....................++#+........

@@ -107,18 +107,21 @@ class Contours(Task):
 
     def solve(self, tokens: NDArray[np.integer]) -> NDArray[np.integer]:
         """The label of one picture, by following every chain of dashes that may be seen in it."""
-        levels = tokens.astype(np.int64) - (self.black == "token")
-        image = levels.reshape(self.size, self.size)
+        image = self.pixels(tokens).astype(np.int64)
         return np.array([int(joined(image, scene(self.size, self.contour)))])
 
     def guesses(self, examples: Examples) -> Mapping[str, NDArray[np.integer]]:
         """The floors: the commonest label, and what the levels tell without their places."""
         return {**super().guesses(examples), "bag of levels": bag_guess(examples, LEVELS + 1)}
 
-    def picture(self, tokens: NDArray[np.integer]) -> str:
+    def pixels(self, tokens: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """The picture, (size, size)."""
+        return (tokens - (self.black == "token")).reshape(self.size, self.size).astype(np.uint8)
+
+    def picture(self, tokens: NDArray[np.integer], labels: NDArray[np.integer]) -> str:
         """A picture as 32 lines of marks, the heavier the brighter the brightest of the pixels there."""
         block = self.size // 32
-        levels = tokens.astype(np.int64) - (self.black == "token")
-        coarse = levels.reshape(32, block, 32, block).max(axis=(1, 3))
+        coarse = self.pixels(tokens).astype(np.int64).reshape(32, block, 32, block).max(axis=(1, 3))
         marks = ".:+#@"
-        return "\n".join("".join(marks[n * len(marks) // LEVELS] for n in line) for line in coarse.tolist())
+        lines = ["".join(marks[n * len(marks) // LEVELS] for n in line) for line in coarse.tolist()]
+        return "\n".join((*lines, f"label  {labels[0]}"))
