@@ -3,8 +3,8 @@
     python -m tests.benchmarks.pathfinder_network --contour easy
 
 It sees pictures as pictures, which no sequence model does; what it reaches says that the task is sound, and
-nothing of attention. It stays at chance for five epochs of twelve, and on easy contours tells three of four
-pictures right after the sixth. About half a minute an epoch on one core.
+nothing of attention. On easy contours it stays at chance for four epochs of twelve, and tells 74 of 100 fresh
+pictures right after the sixth and 94 after the ninth. About half a minute an epoch on one core.
 """
 
 import argparse
