@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from variants import VARIANTS
-from variants.interface import Attention
+from variants.catalogue import build
+from variants.interface import Attention, Dims
+from variants.kernels import products, stretches
+from variants.laws.asking import gradients
 from variants.laws.case import Case, Inputs, draw
 
 
@@ -64,3 +67,35 @@ def test_nothing_is_made_on_the_default_device(name: str) -> None:
                     asked += 1
     if not asked:
         pytest.skip("not on this machine")
+
+
+SPREAD = [
+    ("window", {"left": 20, "right": 9}),
+    ("window", {"left": 200, "right": 100}),
+    ("longformer", {"window": 12, "global_positions": 3}),
+    ("chunked", {}),
+    ("dilated_window", {"window": 5, "dilation": 3}),
+    ("block_local", {"block": 16, "back": 2}),
+]
+
+
+@pytest.mark.parametrize("scores", [2**26, 40_000])
+@pytest.mark.parametrize(("name", "options"), SPREAD)
+def test_stretches_of_several_lines_together_give_the_same(
+    name: str, options: dict[str, int | float | str | bool], scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Elsewhere than on a CPU what overlaps is copied, and more of it goes together.
+    def results(causal: bool, masked: bool) -> list[torch.Tensor]:
+        attention = build(VARIANTS[name], Dims(2, 8, 500), causal=causal, options=options)
+        x = draw(500, masked=masked, batch=3, head_dim=8).detached()
+        out = attention(x.q, x.k, x.v, key_mask=x.key_mask)
+        return [out, *gradients(out, x)]
+
+    for causal in (False, True):
+        for masked in (False, True):
+            monkeypatch.undo()
+            expected = results(causal, masked)
+            monkeypatch.setitem(products._SCORES, "cpu", scores)
+            monkeypatch.setattr(stretches, "_copies", lambda device: True)
+            for found, one in zip(results(causal, masked), expected, strict=True):
+                torch.testing.assert_close(found, one, rtol=1e-10, atol=1e-11)

@@ -22,14 +22,30 @@ from variants.pattern import Pattern
 
 
 class Stack(NamedTuple):
-    """Pieces that go into one slab of products: some of one line, one of each of some lines, or all."""
+    """Pieces that go into one slab of products: some of one line, one of each of some lines, or all.
+
+    On a CPU what is cut is a view. Elsewhere calls cost more than copies: all pieces of several lines go
+    together, and `spread` says that they do not follow each other in memory.
+    """
 
     lines: slice
     region: Region
+    spread: bool = False
 
     def rows_of(self, x: Float[Tensor, "L N X"]) -> Float[Tensor, "pieces rows X"]:
-        """The queries; a view unless these are all pieces of several lines of what has holes."""
+        """The queries; a view unless spread."""
         return self._cut(x, self.region.first, self.region.rows)
+
+    def room_for(self, x: Float[Tensor, "L N X"]) -> Float[Tensor, "pieces rows X"]:
+        """Where rows are written: in x itself, or where `put_rows` takes them from."""
+        if not self.spread:
+            return self.rows_of(x)
+        return x.new_empty(len(x[self.lines]) * self.region.pieces, self.region.rows, x.shape[2])
+
+    def put_rows(self, x: Float[Tensor, "L N X"], rows: Float[Tensor, "pieces rows X"]) -> None:
+        """Write what stands in `room_for` to where it belongs."""
+        if self.spread:
+            self._pieces(x, self.region.first, self.region.rows).copy_(self._by_line(rows))
 
     def keys_of(self, x: Float[Tensor, "L N D"], dtype: torch.dtype) -> Float[Tensor, "pieces S D"]:
         """The stretches, which overlap: a view if x is of that type, else of a copy."""
@@ -43,7 +59,24 @@ class Stack(NamedTuple):
         step = keys if count == 1 else step
         for offset in range(0, keys, step):
             part = one[:, :, offset : offset + step]
-            add_product(self._cut(total, key + offset, part.shape[2]), part.mT, other, scale)
+            self.add_product(total, (key + offset, part.shape[2]), part.mT, other, scale)
+
+    def add_product(
+        self, total: Float[Tensor, "L N D"], where: tuple[int, int], one: Tensor, other: Tensor, scale: float
+    ) -> None:
+        """Add scale one other to the rows (first, how many) of each piece; those of two do not overlap."""
+        if self.spread:
+            self._pieces(total, *where).add_(self._by_line(torch.bmm(one, other)), alpha=scale)
+        else:
+            add_product(self._cut(total, *where), one, other, scale)
+
+    def _by_line(self, pieces: Float[Tensor, "all R X"]) -> Float[Tensor, "lines pieces R X"]:
+        return pieces.unflatten(0, (-1, self.region.pieces))
+
+    def _pieces(self, x: Float[Tensor, "L N X"], first: int, size: int) -> Float[Tensor, "lines pieces R X"]:
+        """A view of the same rows of each piece."""
+        step, count = self.region.step, self.region.pieces
+        return x[self.lines, first : first + (count - 1) * step + size].unfold(1, size, step).transpose(2, 3)
 
     def _cut(self, x: Tensor, first: int, size: int, dtype: torch.dtype | None = None) -> Tensor:
         step, count = self.region.step, self.region.pieces
@@ -83,11 +116,14 @@ class Stretches(Part):
         for region, added, empty in _masked_regions(self, room.dtype, q.device):
             for stack in _stacks(region, len(q), self.n, q.device):
                 its = stack.rows_of(q), stack.keys_of(k, room.dtype), stack.keys_of(v, room.dtype)
-                found, sums = stack.rows_of(out), None if lse is None else stack.rows_of(lse)
+                found, sums = stack.room_for(out), None if lse is None else stack.room_for(lse)
                 softmax_rows(*its, added, scale, room, out=found, lse=sums)
                 if empty is not None and sums is not None:
                     found.masked_fill_(empty, 0.0)
                     sums.masked_fill_(empty, -torch.inf)
+                stack.put_rows(out, found)
+                if lse is not None and sums is not None:
+                    stack.put_rows(lse, sums)
 
     def add(
         self,
@@ -111,7 +147,7 @@ class Stretches(Part):
                 if empty is not None:
                     for x in (weights, found):
                         x.masked_fill_(empty, 0.0)
-                add_product(stack.rows_of(slopes.q), found, keys, scale)
+                stack.add_product(slopes.q, (stack.region.first, stack.region.rows), found, keys, scale)
                 stack.add_products(slopes.k, found, asking, scale)
                 stack.add_products(slopes.v, weights, above, 1.0)
 
@@ -160,6 +196,9 @@ def _stacks(region: Region, lines: int, n: int, device: torch.device) -> Iterato
         # One of each line; or all of each line, which then follow each other as lines do.
         each = max(most // count, 1)
         yield from (Stack(slice(first, first + each), region) for first in range(0, lines, each))
+    elif count <= most and _copies(device):
+        each = most // count
+        yield from (Stack(slice(first, first + each), region, True) for first in range(0, lines, each))
     elif count < lines:
         for piece in range(count):
             yield from _stacks(_part(region, piece, 1), lines, n, device)
@@ -169,6 +208,11 @@ def _stacks(region: Region, lines: int, n: int, device: torch.device) -> Iterato
             for piece in range(0, count, each):
                 some = _part(region, piece, min(each, count - piece))
                 yield Stack(slice(line, line + 1), some)
+
+
+def _copies(device: torch.device) -> bool:
+    """Whether copying what overlaps costs less than a call for each line."""
+    return device.type != "cpu"
 
 
 def _part(region: Region, start: int, count: int) -> Region:
