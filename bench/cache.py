@@ -122,6 +122,15 @@ def examples(task: Task, split: Split) -> Examples:
     return Entry.of(task).examples(split)
 
 
+def told(task: Task, split: Split) -> Told:
+    """What the cache says of a split that it holds.
+
+    Raises:
+        FileNotFoundError: it does not hold it.
+    """
+    return Entry.of(task).told(split)
+
+
 def prepare(task: Task, *, workers: int, report: Report) -> tuple[Entry, dict[Split, Told]]:
     """Make and keep what is not here yet of a task; where its entry lies, and what it says of each split.
 

@@ -25,7 +25,7 @@ from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Network
 from bench.roles import ROLES, Make, Role, causal_in, refuse_unless_fit
 from bench.training_gate import check, variants
-from lra_tasks.interface import IGNORE, Batch, Examples, Task
+from lra_tasks.interface import IGNORE, SPLITS, Batch, Examples, Task
 from results.cell import TrainingCell
 from results.record import Evaluation, Training
 from variants.interface import Dims, Variant
@@ -69,6 +69,7 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         variant_parameters=sum(learned(one) for one in variants(network)),
         floor=max(task.floors(test).values()),
         facts=dict(task.facts()),
+        labels_sha256={split: cache.told(task, split).labels_sha256 for split in SPLITS},
         gate=gate,
     )
 

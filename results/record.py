@@ -160,6 +160,11 @@ class Training(_Row):
         description="accuracy that needs no understanding, 0 to 1: the highest floor on this test split"
     )
     facts: dict[str, float] = Field(description="what the task's options mean, e.g. its distance")
+    labels_sha256: dict[str, str] = Field(
+        default_factory=dict,
+        description="SHA-256 of all labels of each split, in order: with the same, the same was trained and "
+        "tested on. Empty in older records",
+    )
     gate: Gate | None = Field(
         default=None, description="null where there is no dense twin, and in records of before the gate"
     )

@@ -1,5 +1,6 @@
 """The network and the training protocol."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from bench.model import Network
 from bench.planning import Resolver
 from bench.roles import Make, Role, causal_in
 from lra_tasks import catalogue
+from lra_tasks.interface import SPLITS
 from results.cell import Positions, TrainingCell
 from results.record import Training
 from results.spec import Spec
@@ -146,6 +148,11 @@ def test_what_training_records():
     assert result.train_s == pytest.approx(sum(result.step_s))
     assert result.data_wait_s < result.train_s
     assert result.facts == {"distance": 4.0}
+    task = catalogue.build(cell().task.name, cell().task.options)
+    for split in SPLITS:
+        labels = task.examples(split).labels.astype("<i8")
+        assert result.labels_sha256[split] == hashlib.sha256(labels.tobytes()).hexdigest()
+    assert set(result.labels_sha256) == set(SPLITS)
     best = max(seen.accuracy for seen in result.evaluations)
     assert result.best_step == next(seen.step for seen in result.evaluations if seen.accuracy == best)
 
