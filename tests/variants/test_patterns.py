@@ -49,7 +49,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("pattern", "oracle", "options"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("pattern", "oracle", "options"), CASES, ids=lambda it: getattr(it, "__name__", str(it))
+)
 def test_pattern_is_its_definition(pattern: Pattern, oracle, options) -> None:
     for n, m in SIZES:
         expected = [[oracle(i, j, *options) for j in range(m)] for i in range(n)]

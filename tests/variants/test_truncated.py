@@ -38,7 +38,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("pattern", "oracle", "options"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("pattern", "oracle", "options"), CASES, ids=lambda it: getattr(it, "__name__", str(it))
+)
 def test_pattern_is_its_definition(
     pattern: Pattern, oracle: Callable[..., bool], options: tuple[int, ...]
 ) -> None:
