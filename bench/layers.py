@@ -8,6 +8,7 @@ Axis legend: B batch, N positions, T positions of a target, E model width.
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,6 +36,7 @@ class Design:
         ffn: hidden width of the feed-forward sublayers and of the head.
         positions: how the network knows position.
         dropout: on the embedding and on all residual branches.
+        pooling: a sequence is the mean of its tokens, or of all positions, padding too.
         seed: of all weights.
     """
 
@@ -46,6 +48,7 @@ class Design:
     ffn: int
     positions: Positions
     dropout: float
+    pooling: Literal["tokens", "positions"]
     seed: int
 
 

@@ -35,7 +35,7 @@ class Network(nn.Module):
         super().__init__()
         variants = [make("encoder", layer) for layer in range(design.layers)]
         width = width_of(variants[0])
-        self.output = design.output
+        self.output, self.pooling = design.output, design.pooling
         self.entrance = Entrance(design, width, design.vocabulary, pad=PAD)
         self.blocks = nn.ModuleList(Block(variant, design, layer) for layer, variant in enumerate(variants))
         self.norm = nn.LayerNorm(width)
@@ -56,6 +56,8 @@ class Network(nn.Module):
     ) -> Float[Tensor, "B C"] | Float[Tensor, "B N C"] | Float[Tensor, "B T C"]:
         """Logits: one row an example, a token or a label. What stands in padding changes nothing.
 
+        Unless all positions are pooled, as published code does: then how much padding there is does.
+
         Args:
             tokens: ids; of pairs, first all the first sequences, then all the second.
             mask: True at real tokens. None means that nothing is padding; variants need not pay for one then.
@@ -70,7 +72,7 @@ class Network(nn.Module):
             return self.head(self.decoder(targets, x, mask))
         if self.output == "token":
             return self.head(x)
-        pooled = mean(x, mask)
+        pooled = mean(x, mask if self.pooling == "tokens" else None)
         return self.head(compared(pooled) if self.output == "pair" else pooled)
 
     def answer(self, batch: Batch) -> Tensor:

@@ -84,7 +84,11 @@ def splits(cell: TrainingCell, task: Task) -> tuple[Examples, Examples, Examples
     train = cache.examples(task, "train")
     if cell.batch > len(train):
         raise ValueError(f"a batch of {cell.batch} cannot be drawn from {len(train)} training examples")
-    return train, cache.examples(task, "validation"), cache.examples(task, "test")
+    found = train, cache.examples(task, "validation"), cache.examples(task, "test")
+    if cell.padding == "longest":
+        return found
+    train, validation, test = (examples.padded_to(task.length) for examples in found)
+    return train, validation, test
 
 
 def learned(module: nn.Module) -> int:
@@ -126,6 +130,7 @@ def build(cell: TrainingCell, make: Make, task: Task) -> Network:
         ffn=cell.ffn,
         positions=cell.positions,
         dropout=cell.dropout,
+        pooling=cell.pooling,
         seed=cell.seed,
     )
     return Network(design, variant)

@@ -10,6 +10,7 @@ Axis legend: B batch, N positions, T positions of a target. Masks are boolean an
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -59,6 +60,7 @@ class Examples:
         labels: of all examples one after another.
         label_starts: where those of each example begin, and the total at the end, (examples + 1,).
         output: the shape.
+        width: what batches are padded to; None for the longest of each.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Examples:
         self.shift = shift
         self.labels = labels
         self.output: Output = output
+        self.width: int | None = None
         own = lengths if output == "token" else np.ones(len(lengths), dtype=np.int64)
         self.starts = _starts(lengths)
         self.label_starts = _starts(own if target_lengths is None else target_lengths)
@@ -125,6 +128,18 @@ class Examples:
         """The labels of one example."""
         return self.labels[self.label_starts[row] : self.label_starts[row + 1]]
 
+    def padded_to(self, width: int) -> "Examples":
+        """The same examples, whose batches are all padded to `width` tokens unless asked otherwise.
+
+        Raises:
+            ValueError: one is longer.
+        """
+        if len(self) and (longest := int(self.lengths.max())) > width:
+            raise ValueError(f"an example of {longest} tokens does not fit into {width}")
+        same = copy(self)
+        same.width = width
+        return same
+
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> "Examples":
         """The examples at `rows`, in that order, as examples of their own."""
         tokens = [self.stored[:0], *(self._slice(int(row)) for row in rows)]
@@ -153,7 +168,7 @@ class Examples:
         )
 
     def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
-        """The examples at `rows`, padded to the longest of their sequences, or to `pad_to` tokens.
+        """The examples at `rows`, padded to the longest of their sequences, to `width` or to `pad_to` tokens.
 
         Raises:
             ValueError: a sequence is longer than `pad_to`.
@@ -163,7 +178,7 @@ class Examples:
             firsts, seconds = zip(*map(pair, sequences), strict=True)
             sequences = [*firsts, *seconds]
         longest = max(map(len, sequences))
-        width = longest if pad_to is None else pad_to
+        width = pad_to or self.width or longest
         if longest > width:
             raise ValueError(f"an example of {longest} tokens does not fit into {width}")
         targets = [self.targets(int(row)) for row in rows]

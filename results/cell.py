@@ -95,6 +95,13 @@ class TrainingCell(_Point):
     layers: Count = Field(default=2, description="number of blocks")
     ffn: Count = Field(default=128, description="hidden width of the feed-forward sublayer")
     positions: Positions = Field(default="learned", description="how the network knows position")
+    padding: Literal["longest", "length"] = Field(
+        default="longest",
+        description="batches are as long as their longest sequence, or all as the task's length",
+    )
+    pooling: Literal["tokens", "positions"] = Field(
+        default="tokens", description="a sequence is the mean of its tokens, or of all positions, padding too"
+    )
     dropout: Rate = Field(default=0.0, description="on the embedding and the residual branches")
     steps: Count = Field(default=1000, description="optimizer steps")
     batch: Count = Field(default=32, description="sequences a step")

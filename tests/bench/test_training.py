@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from bench.model import Network
 from bench.planning import Resolver
 from bench.roles import Make, Role, causal_in
 from lra_tasks import catalogue
-from lra_tasks.interface import SPLITS
+from lra_tasks.interface import SPLITS, Batch
 from results.cell import Positions, TrainingCell
 from results.record import Training
 from results.spec import Spec
@@ -47,11 +48,16 @@ def run(asked: TrainingCell, make: Make | None = None) -> Training:
 
 
 def network(
-    variant: str = "sdpa", *, output: str = "sequence", positions: Positions = "learned", seed: int = 0
+    variant: str = "sdpa",
+    *,
+    output: str = "sequence",
+    positions: Positions = "learned",
+    pooling: Literal["tokens", "positions"] = "tokens",
+    seed: int = 0,
 ):
     design = Design(
         vocabulary=11, classes=3, output=output, max_len=32, layers=2, ffn=16, positions=positions,
-        dropout=0.0, seed=seed,
+        dropout=0.0, pooling=pooling, seed=seed,
     )  # fmt: skip
 
     def make(role: Role, layer: int) -> Variant:
@@ -137,6 +143,39 @@ def test_no_mask_is_the_mask_that_drops_nothing():
     net = network("window(left=2, right=2)")
     tokens = torch.randint(1, 11, (2, 20), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(net(tokens, None), net(tokens, torch.ones(2, 20, dtype=torch.bool)))
+
+
+def test_pooling_all_positions_counts_padding_in():
+    net, tokens_only = network(pooling="positions"), network()
+    tokens = torch.randint(1, 11, (2, 20), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 20, dtype=torch.bool)
+    torch.testing.assert_close(net(tokens, mask), tokens_only(tokens, mask))
+    longer, longer_mask = torch.nn.functional.pad(tokens, (0, 7)), torch.nn.functional.pad(mask, (0, 7))
+    pooled = list[torch.Tensor]()
+    net.head.register_forward_pre_hook(lambda _, given: pooled.append(given[0]))
+    net.norm.register_forward_hook(lambda _, given, out: pooled.append(out.mean(1)))
+    assert not torch.allclose(net(longer, longer_mask), net(tokens, mask))
+    states, features = pooled[:2]
+    torch.testing.assert_close(states, features)
+
+
+def test_batches_may_all_be_as_long_as_the_task(monkeypatch: pytest.MonkeyPatch):
+    seen = set[int]()
+    real = training.update
+
+    def update(net: Network, optimizer: torch.optim.Optimizer, batch: Batch, asked: TrainingCell) -> float:
+        seen.add(batch.tokens.shape[1])
+        return real(net, optimizer, batch, asked)
+
+    monkeypatch.setattr(training, "update", update)
+    lists = "listops(length=60, train=200, validation=20, test=20)"
+    fields = {"task": lists, "steps": 6, "evaluate_every": 6}
+    run(cell(**fields))
+    assert max(seen) < 60
+    assert len(seen) > 1
+    seen.clear()
+    run(cell(**fields, padding="length"))
+    assert seen == {60}
 
 
 def test_what_training_records():

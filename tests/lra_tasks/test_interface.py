@@ -25,6 +25,14 @@ def test_batch_is_padded_to_a_given_width(ragged: Examples) -> None:
         ragged.batch([0], pad_to=2)
 
 
+def test_examples_may_be_padded_to_one_width(ragged: Examples) -> None:
+    assert ragged.padded_to(9).batch([0, 1]).tokens.shape[1] == 9
+    assert ragged.padded_to(9).batch([0], pad_to=12).tokens.shape[1] == 12
+    assert ragged.batch([0, 1]).tokens.shape[1] < 9
+    with pytest.raises(ValueError, match="does not fit into 1"):
+        ragged.padded_to(1)
+
+
 def test_token_labels_are_padded_with_ignore() -> None:
     examples = Examples(np.array([5, 6, 7], dtype=np.uint8), [2, 1], np.array([IGNORE, 3, 4]), output="token")
     assert examples.batch([0, 1]).labels.tolist() == [[IGNORE, 3], [4, IGNORE]]
