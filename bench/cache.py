@@ -69,13 +69,36 @@ class Entry:
 
     def told(self, split: Split) -> Told:
         """What is said of a split that is here."""
-        return Told.model_validate_json((self.path / split / "told.json").read_text())
+        try:
+            return Told.model_validate_json((self.path / split / "told.json").read_text())
+        except ValueError as error:
+            raise self._damaged(split) from error
 
     def examples(self, split: Split) -> Examples:
-        """The examples of a split, made first if they are not here."""
+        """The examples of a split, made first if they are not here.
+
+        Raises:
+            ValueError: what is kept of them is damaged.
+        """
         if not (self.path / split).is_dir():
+            _refuse_unless_writable()
             self._keep(split, self.task.examples(split))
-        return self._mapped(split)
+        try:
+            return self._mapped(split)
+        except (OSError, ValueError, EOFError) as error:
+            raise self._damaged(split) from error
+
+    def check(self, split: Split) -> None:
+        """Compare a split with the hashes that were noted when it was made.
+
+        Raises:
+            ValueError: it is another.
+        """
+        if _tell(self.examples(split)) != self.told(split):
+            raise self._damaged(split)
+
+    def _damaged(self, split: Split) -> ValueError:
+        return ValueError(f"{self.path / split} is damaged; delete it, and what it held is made again")
 
     def _keep(self, split: Split, examples: Examples) -> None:
         """Write a split beside its place and put it there in one step."""
@@ -142,6 +165,7 @@ def prepare(task: Task, *, workers: int, report: Report) -> tuple[Entry, dict[Sp
     Raises:
         FileNotFoundError: the task's data set is not here.
         OSError: the cache cannot be written.
+        ValueError: what it holds of the task is damaged.
     """
     entry = Entry.of(task)
     made: dict[Split, Examples] = {}
@@ -150,6 +174,7 @@ def prepare(task: Task, *, workers: int, report: Report) -> tuple[Entry, dict[Sp
         # Training excludes what the others hold, so it comes last and need not draw them again.
         for split in ("test", "validation", "train"):
             made[split] = entry.examples(split)
+            entry.check(split)
             told[split] = entry.told(split)
     return entry, told
 
@@ -160,6 +185,21 @@ def folder() -> Path:
         return Path(given).absolute()
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "attnbench"
+
+
+def _refuse_unless_writable() -> None:
+    """Refuse before anything is drawn what could not be kept.
+
+    Raises:
+        OSError: the folder cannot be made or written; the message names the variable that moves it.
+    """
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder()):
+            pass
+    except OSError as error:
+        reason = f"the cache {folder()} cannot be written ({error.strerror}); {VARIABLE} names another folder"
+        raise OSError(error.errno, reason) from error
 
 
 def file_digest(path: Path) -> str:

@@ -10,8 +10,7 @@ A role that asks too much of a variant makes its cell unsupported; no other atte
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 from lra_tasks.interface import Output
-from variants.backends import Backed
-from variants.interface import Dims, Unsupported, Variant
+from variants.interface import Caps, Dims, Unsupported, Variant
 from variants.mixer import SequenceMixer
 
 Role = Literal["encoder", "decoder self-attention", "cross-attention"]
@@ -39,16 +38,20 @@ def causal_in(role: Role, *, causal: bool) -> bool:
 
 def lacking(cls: type[Variant], output: Output) -> list[str]:
     """Why a variant cannot stand in all roles of a network, by its capabilities; empty if it can."""
+    return _lacking(cls.caps, cls.__name__, output, layer=issubclass(cls, SequenceMixer))
+
+
+def _lacking(caps: Caps, name: str, output: Output, *, layer: bool) -> list[str]:
     reasons, wanted = list[str](), roles(output)
-    if "decoder self-attention" in wanted and not cls.caps.causal:
-        reasons.append(f"decoder self-attention needs a causal form, which {cls.__name__} does not have")
-    if "cross-attention" in wanted and (not cls.caps.cross or issubclass(cls, SequenceMixer)):
-        reasons.append(f"cross-attention needs keys of another sequence, which {cls.__name__} does not take")
+    if "decoder self-attention" in wanted and not caps.causal:
+        reasons.append(f"decoder self-attention needs a causal form, which {name} does not have")
+    if "cross-attention" in wanted and (layer or not caps.cross):
+        reasons.append(f"cross-attention needs keys of another sequence, which {name} does not take")
     return reasons
 
 
 def refuse_unless_fit(variant: Variant, output: Output) -> None:
-    """Raise `Unsupported` with the reasons of `lacking`."""
-    own = variant.attention if isinstance(variant, Backed) else variant
-    if reasons := lacking(type(own), output):
+    """Raise `Unsupported` with the reasons of `lacking`; a variant in another backend has its own name."""
+    name = type(getattr(variant, "attention", variant)).__name__
+    if reasons := _lacking(variant.caps, name, output, layer=isinstance(variant, SequenceMixer)):
         raise Unsupported(reasons)

@@ -43,8 +43,7 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
     network = build(cell, make, task).to(device=cell.device, dtype=DTYPES[cell.dtype])
     train, validation, test = splits(cell, task)
     gate = check(network, cell, train)
-    # Dropout is the one thing that draws from torch's global generator; this process is this cell's own.
-    torch.manual_seed(cell.seed)
+    torch.manual_seed(cell.seed)  # dropout draws from the global generator; the process is this cell's own
     best, best_step = fit(network, cell, train, validation, trace := Trace())
     last = evaluate(network, test, cell)
     network.load_state_dict(best)

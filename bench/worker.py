@@ -5,10 +5,10 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch.backends import cudnn
 
 from bench import comparison, memory, speed, training
 from bench.calls import DTYPES, Make, NotFinite
+from bench.environment import mean_float32
 from bench.gate import Wrong
 from bench.planning import sources
 from bench.resolver import Outside, Resolver
@@ -75,7 +75,7 @@ class CheckAnswer(BaseModel):
 
 def measure(question: str) -> str:
     """Measure one cell. Whatever the variant does short of ending the process becomes an Answer."""
-    _mean_float32()
+    mean_float32()
     asked = Question.model_validate_json(question)
     # A file may set something while it is imported.
     before = _shared()
@@ -95,7 +95,7 @@ def measure(question: str) -> str:
 
 def check(question: str) -> str:
     """Hold one variant to the contract."""
-    _mean_float32()
+    mean_float32()
     # Laws make many tiny calls, which threads only slow down.
     torch.set_num_threads(1)
     asked = CheckQuestion.model_validate_json(question)
@@ -113,11 +113,6 @@ def check(question: str) -> str:
         )
     ]
     return CheckAnswer(findings=findings).model_dump_json()
-
-
-def _mean_float32() -> None:
-    """Let float32 be float32: cuDNN would take 10 bits of its 23 in convolutions and recurrences."""
-    cudnn.allow_tf32 = False
 
 
 def _with_trial(cls: type[Variant], spec: Spec) -> type[Variant]:

@@ -3,6 +3,9 @@
 import hashlib
 import itertools
 import multiprocessing
+import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -56,7 +59,9 @@ def means(*, workers: int = 1, report: Report = _silent, made: Mapping[Split, Ex
     """
     # Not forked: torch has threads by now.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context) if workers > 1 else None
+    pool = None
+    if workers > 1:
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_watch, initargs=(os.getpid(),))
     token = _means.set(_Means(pool, workers, report, made))
     try:
         yield
@@ -64,6 +69,17 @@ def means(*, workers: int = 1, report: Report = _silent, made: Mapping[Split, Ex
         _means.reset(token)
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+
+
+def _watch(parent: int) -> None:
+    """End this worker when the process that it works for is gone, killed without a word perhaps."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
 
 
 def distinct(task: Task, split: Split, draw: Draw) -> Examples:

@@ -104,8 +104,10 @@ class Backed(Attention):
     def cost(self, request: Request) -> Cost:
         """Tiles of flex_attention, kept where a pair of theirs is; other kernels skip at least as well."""
         lines = request.batch * request.heads
-        pattern = self.attention.static(request.keys, torch.device("cpu"))
-        pairs = request.batch * flex.tiles(pattern, request.queries, request.keys, request.heads)
+        # Of the device, whose mask is at hand, or of this one.
+        device = "cpu" if flex.why_unavailable(request.device) else request.device
+        pattern = self.attention.static(request.keys, torch.device(device))
+        pairs = request.batch * flex.tiles(pattern, request.queries, request.keys, request.heads, device)
         width = request.head_dim + (FOLD if request.key_mask else 0)
         size = request.dtype.itemsize
         fused = fused_cost(pairs=pairs, rows=lines * request.queries, width=width, itemsize=size)

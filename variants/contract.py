@@ -102,7 +102,7 @@ def run_contract(
         for finding in _tried(chosen, Case(cls, trial, causal, device, dtype))
     ]
     findings = [_excuse(cls, finding, device) for finding in findings]
-    findings += _stale(cls, findings, chosen, device)
+    findings += _stale(cls, findings, device)
     if laws is None and all(finding.status == "skipped" for finding in findings):
         missing = unavailable(cls, device=device)
         reason = missing or (findings[0].message if findings else "it has no trials")
@@ -170,9 +170,10 @@ def _excuse(cls: type[Variant], finding: Finding, device: str) -> Finding:
     return Finding(finding.law, finding.trial, finding.causal, "known", f"{reason} ({finding.message})")
 
 
-def _stale(cls: type[Variant], findings: list[Finding], chosen: list[str], device: str) -> list[Finding]:
+def _stale(cls: type[Variant], findings: list[Finding], device: str) -> list[Finding]:
     """Announced breaches that nothing shows, where they would show."""
     shown = {finding.law for finding in findings if finding.status == "known"}
+    held = {finding.law for finding in findings if finding.status == "held"}
     stale = list[Finding]()
     for announced in cls.known_failures:
         name, _, where = announced.partition(" on ")
@@ -180,7 +181,7 @@ def _stale(cls: type[Variant], findings: list[Finding], chosen: list[str], devic
             continue
         if name not in LAWS:
             message = f'known_failures names "{announced}", and "{name}" is no law'
-        elif name in chosen and name not in shown:
+        elif name in held - shown:
             message = f'known_failures names "{name}", which is not broken'
         else:
             continue

@@ -69,8 +69,8 @@ def plan_rows(planned: Planned) -> list[Row]:
                 "protocol": cell.protocol,
                 "variant": " / ".join(str(spec) for spec in specs(cell)),
                 "task": str(cell.task) if isinstance(cell, TrainingCell) else None,
-                "cell": {key: value for key, value in facts.items() if key not in ("task", "against")},
                 "unsupported": planned.unsupported[cell.id],
+                "cell": {key: value for key, value in facts.items() if key not in ("task", "against")},
             }
         )
     return rows

@@ -8,10 +8,13 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 
 from bench import cache
+from bench.commands.preparing import Shown
 from bench.resolver import Resolver
-from lra_tasks.holdout import shuffled
+from lra_tasks.generation import means
+from lra_tasks.holdout import enough, shuffled
 from lra_tasks.interface import IGNORE, PAD, SPLITS, Examples, Split, Task, pair
 from reports.samples import Count, Sample, Samples
 from reports.samples import write_samples as write
@@ -44,7 +47,10 @@ def show(name: str, split: Split, count: int, seed: int) -> Samples:
     """
     spec = Spec.parse(name)
     task = Resolver().task(spec)
-    examples = cache.examples(task, split)
+    # Large splits take their time the first time.
+    with Shown(str(spec), Console(stderr=True)) as shown, means(report=shown.report, made={}):
+        examples = cache.examples(task, split)
+    enough(type(task).__name__, "samples", count, len(examples), "examples")
     rng = np.random.default_rng(seed)
     single = examples.output in ("sequence", "pair")
     order = shuffled(examples.labels, rng) if single else rng.permutation(len(examples))

@@ -1,5 +1,9 @@
 import json
 import os
+import shutil
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,3 +194,46 @@ def test_hashes_are_of_the_bytes() -> None:
 def test_black_of_images_is_an_option_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "files", lambda self: [])
     assert Entry.of(Image()).path != Entry.of(Image(black="padding")).path
+
+
+def test_a_damaged_split_is_refused_by_name() -> None:
+    entry = cache.Entry.of(Counted())
+    told = cache.prepare(Counted(), workers=1, report=lambda *_: None)[1]
+    labels = entry.path / "test" / "labels.npy"
+    whole = labels.read_bytes()
+    labels.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match=f"{entry.path}/test is damaged; delete it"):
+        cache.prepare(Counted(), workers=1, report=lambda *_: None)
+    labels.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="test is damaged; delete it"):
+        cache.examples(Counted(), "test")
+    labels.write_bytes(whole)
+    (entry.path / "test" / "told.json").write_text("")
+    with pytest.raises(ValueError, match="test is damaged; delete it"):
+        cache.examples(Counted(), "test")
+    shutil.rmtree(entry.path / "test")
+    assert cache.prepare(Counted(), workers=1, report=lambda *_: None)[1] == told
+
+
+def test_a_worker_ends_with_whom_it_works_for(tmp_path: Path) -> None:
+    script = tmp_path / "draws.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from lra_tasks.generation import means, _means\n"
+        "if __name__ == '__main__':\n"
+        "    with means(workers=2, made={}):\n"
+        "        pids = {_means.get().pool.submit(os.getpid).result() for _ in range(8)}\n"
+        "        print(*pids, flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    words = [sys.executable, str(script)]
+    told = subprocess.run(
+        words, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(cache.__file__).parents[1])},
+    ).stdout  # fmt: skip
+    pids = [int(pid) for pid in told.split()]
+    assert pids
+    deadline = time.monotonic() + 20.0
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived the process that it worked for"
+        time.sleep(0.1)

@@ -60,7 +60,7 @@ def test_sequences_that_are_no_image_have_no_pixels() -> None:
     named = {
         name for name, task in TASKS.items() if task().pixels(np.ones(task.card.length, int)) is not None
     }
-    assert named == {"image", "digits"}
+    assert named == {"image", "digits", "pathfinder", "path_x"}
 
 
 @pytest.mark.parametrize("name", TASKS)

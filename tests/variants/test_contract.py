@@ -1,3 +1,4 @@
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -6,6 +7,7 @@ from typing import ClassVar
 import jaxtyping
 import pytest
 import torch
+from torch import Tensor
 
 from tests.variants.mixer_specimens import MIXER_FAULTS, HonestMixer
 from tests.variants.specimens import ALONE, FAULTS, Honest, NoScale, Raises, ReturnsNothing, Undeclared
@@ -13,7 +15,7 @@ from variants import VARIANTS
 from variants.contract import KNOWN, LAWS, PROVED, Finding, run_contract, unavailable
 from variants.full.flex import Flex
 from variants.full.softmax import Softmax
-from variants.interface import Cost, Request, Variant
+from variants.interface import Cost, Dims, Request, Variant
 from variants.truncated.window import Window
 
 RANDOM = "global random state"
@@ -70,6 +72,37 @@ def test_a_wrong_function_is_named_in_smaller_types_too() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         found = {f.law for f in run_contract(NoScale, dtype=dtype) if f.status == "broken"}
         assert {"dense twin", "gradients", "exact limit"} <= found
+
+
+def test_a_whole_off_by_a_hundredth_is_named_in_half_types() -> None:
+    class Louder(Honest):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+            return 1.01 * super().forward(q, k, v, key_mask=key_mask)
+
+    (finding,) = (f for f in run_contract(Louder, ["dense twin"], dtype=torch.bfloat16) if not f.causal)
+    assert finding.status == "broken"
+    assert re.search(r"\+(0\.9|1\.0).% as a whole", finding.message)
+
+
+def test_what_was_not_asked_is_not_stale() -> None:
+    class Announced(Honest):
+        known_failures: ClassVar[Mapping[str, str]] = {"reach": "it reaches further"}
+
+        def cost(self, request: Request) -> Cost:
+            return replace(super().cost(request), reach=3)
+
+    for dtype in (torch.float64, torch.bfloat16):
+        assert not [f for f in run_contract(Announced, ["reach"], dtype=dtype) if f.status == "broken"]
+
+
+def test_an_instance_does_not_take_back_what_its_class_declares() -> None:
+    class Retreats(Honest):
+        def __init__(self, dims: Dims, *, causal: bool = False) -> None:
+            super().__init__(dims, causal=causal)
+            self.caps = replace(self.caps, key_mask="no")
+
+    found = [f.message for f in run_contract(Retreats) if f.status == "broken"]
+    assert any("key_mask = 'no', which its class does not" in message for message in found)
 
 
 def test_elsewhere_the_first_trial_is_asked_of_every_backend() -> None:

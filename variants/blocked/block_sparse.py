@@ -26,7 +26,7 @@ from variants.full.sdpa import Sdpa
 from variants.interface import Attention, Caps, Cost, Dims, Request
 from variants.kernels.blocks import block_attention, block_cost
 from variants.kernels.layouts import Layout, Name
-from variants.kernels.lists import Listed, Lists, remembered
+from variants.kernels.lists import Lists, remembered
 from variants.pattern import Pattern
 
 
@@ -75,7 +75,6 @@ class BlockSparse(Attention):
         self.layout = Layout(layout, block, stride, global_blocks, causal)
         self.dense = Sdpa(dims, causal=causal)
         self.made: dict[Hashable, Lists] = {}
-        self.table: tuple[Lists, Listed] | None = None
         self.bound = None if layout != "band" or global_blocks else stride * block - 1
 
     @property
@@ -87,11 +86,7 @@ class BlockSparse(Attention):
         """The layout, or where blocks differ by head a table of them for each length, device and draw."""
         if self.pattern is not None:
             return self.pattern
-        lists = self.lists(-(-keys // self.layout.block), None, device)
-        # Lists that were made anew bring a table of their own.
-        if self.table is None or self.table[0] is not lists:
-            self.table = (lists, Listed.of(lists))
-        return self.table[1]
+        return self.lists(-(-keys // self.layout.block), None, device).listed
 
     def lists(self, blocks: int, key_mask: Bool[Tensor, "B M"] | None, device: torch.device) -> Lists:
         """The key blocks of each query block. How many each has must not depend on the mask."""

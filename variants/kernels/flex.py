@@ -86,12 +86,18 @@ def block_mask(pattern: Pattern, queries: int, keys: int, device: torch.device) 
     )
 
 
-def tiles(pattern: Pattern, queries: int, keys: int, heads: int = 1) -> int:
+@lru_cache(maxsize=64)
+def tiles(pattern: Pattern, queries: int, keys: int, heads: int = 1, device: str = "cpu") -> int:
     """How many (query, key) pairs the kernel computes in so many heads: those of all tiles with a kept pair.
 
-    Counted a row of tiles at a time: the whole pattern at once would be N x M.
+    Where the kernel runs its own mask tells. Elsewhere they are counted a row of tiles at a time, N M steps.
     """
-    key, count, told = torch.arange(keys), 0, pattern.heads or 1
+    told = pattern.heads or 1
+    if why_unavailable(device) is None:
+        mask = block_mask(pattern, queries, keys, torch.device(device))
+        full = 0 if mask.full_kv_num_blocks is None else int(mask.full_kv_num_blocks.sum())
+        return (int(mask.kv_num_blocks.sum()) + full) * TILE * TILE * heads // told
+    key, count = torch.arange(keys), 0
     for start in range(0, queries, TILE):
         rows = torch.arange(start, min(start + TILE, queries))
         for head in torch.arange(told):

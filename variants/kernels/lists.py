@@ -59,6 +59,11 @@ class Lists:
         return (self.keys >= 0).sum(-1).masked_fill(self.wide, 0)
 
     @cached_property
+    def listed(self) -> "Listed":
+        """The same as a pattern of positions, without a key mask."""
+        return Listed.of(self)
+
+    @cached_property
     def complete(self) -> bool:
         """Whether this is softmax attention: all blocks see all, or with causal all before and their own."""
         blocks = self.keys.shape[1]

@@ -37,6 +37,8 @@ def why_not(pattern: Pattern | None, request: Request) -> list[str]:
         return []
     if request.dtype not in _TYPES:
         return [f"xformers has no operator for {request.dtype}"]
+    if isinstance(pattern, Near) and request.queries != request.keys:
+        return ["xformers counts a window from the last query and key, and lengths differ"]
     width = request.head_dim + (FOLD if request.key_mask else 0)
     refusal = _refusal(request.dtype, width, pattern)
     return [] if refusal is None else [refusal]

@@ -14,6 +14,9 @@ from variants.laws.case import Broken, Inputs, Skipped
 # above what honest kernels err by, far below the difference between two functions.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
+# A thousand numbers together: errors of rounding cancel, those of a function do not.
+SLOPE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 3e-3}
+
 
 def must_serve(attention: Attention, x: Inputs) -> None:
     """Have nothing to say on what the variant refuses beforehand.
@@ -122,11 +125,26 @@ def same(found: Tensor, expected: Tensor, what: str, *, tolerance: float | None 
         raise Broken(f"{what}: off by {worst:.1e}, numbers up to {scale:.1e}")
 
 
+def unbiased(found: Tensor, expected: Tensor, what: str) -> None:
+    """Compare two tensors as a whole: how much of what is expected is in what is found.
+
+    A number may be off by what rounding to a half type allows; all of them in one direction may not.
+
+    Raises:
+        Broken: it is more or less than all.
+    """
+    allowed = SLOPE[found.dtype]
+    found, expected = found.detach().double(), expected.detach().double()
+    whole = float((expected * expected).sum())
+    if whole > 0.0 and not abs(bias := float((found * expected).sum()) / whole - 1.0) <= allowed:
+        raise Broken(f"{what}: {bias:+.2%} as a whole")
+
+
 def identical(found: Tensor, expected: Tensor, what: str) -> None:
     """Compare two tensors bit by bit; NaN equals NaN.
 
     Raises:
         Broken: they differ.
     """
-    if not torch.equal(found.nan_to_num(), expected.nan_to_num()):
+    if not bool(((found == expected) | (found.isnan() & expected.isnan())).all()):
         raise Broken(f"{what}: differs")

@@ -157,7 +157,10 @@ def layout(case: Case) -> None:
 
 def honesty(case: Case) -> None:
     """What is declared missing is refused with a reason; what is declared is there."""
-    caps, attention = case.cls.caps, case.build()
+    caps, attention = case.caps, case.build()
+    for name in ("causal", "cross", "key_mask"):
+        if getattr(caps, name) != getattr(case.cls.caps, name) and not case.compiled:
+            raise Broken(f"built, it says {name} = {getattr(caps, name)!r}, which its class does not")
     x = case.draw()
     must_serve(attention, x)
     if not caps.causal:

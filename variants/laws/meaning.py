@@ -4,7 +4,18 @@ import torch
 from torch import Tensor
 
 from variants.interface import Attention, Dims, masked_softmax
-from variants.laws.asking import TOLERANCE, call, kept, precise, same, slopes, twin, upstream, without_keys
+from variants.laws.asking import (
+    TOLERANCE,
+    call,
+    kept,
+    precise,
+    same,
+    slopes,
+    twin,
+    unbiased,
+    upstream,
+    without_keys,
+)
 from variants.laws.case import HEADS, Broken, Case, Inputs, Skipped
 from variants.laws.lifted import lift
 from variants.pattern import Full
@@ -28,7 +39,9 @@ def dense_twin(case: Case) -> None:
             exact, y = precise(attention, x)
             whole = twin(exact, y)
             where = f"{queries} queries, {keys} keys{', key mask' if masked else ''}"
-            same(call(attention, x), whole, f"forward against its twin, {where}")
+            out = call(attention, x)
+            same(out, whole, f"forward against its twin, {where}")
+            unbiased(out, whole, f"forward against its twin, {where}")
             some = torch.arange(0, queries, 5, device=y.q.device)
             rows = exact.twin(y.q, y.k, y.v, rows=some, key_mask=y.key_mask)
             same(rows, whole[:, :, some], f"every fifth row of the twin against all, {where}")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from variants.blocked.block_sparse import BlockSparse
 from variants.bounds import LONGEST, check_range
 from variants.interface import Attention, Caps, Dims
-from variants.kernels.draws import mixed, subsets
+from variants.kernels.draws import mixed, number_of, subsets
 from variants.kernels.lists import Lists, remembered
 from variants.pattern import Pattern
 
@@ -86,7 +86,7 @@ class BigBird(BlockSparse):
         if key_mask is not None:
             return self._listed(blocks, key_mask, device)
         return remembered(
-            self.made, (blocks, device, int(self.drawn)), lambda: self._listed(blocks, None, device)
+            self.made, (blocks, device, number_of(self.drawn)), lambda: self._listed(blocks, None, device)
         )
 
     def _listed(self, blocks: int, key_mask: Tensor | None, device: torch.device) -> Lists:
