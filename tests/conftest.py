@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -8,4 +9,16 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     # What tests make is nobody's later.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTNBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def settings_of_its_own() -> Iterator[None]:
+    # What one test sets for the whole process, the next does not find.
+    if "variants.laws.settings" not in sys.modules:
+        yield
+        return
+    from variants.laws.settings import restored
+
+    with restored():
         yield
