@@ -11,8 +11,8 @@ RUN ?= quick
 quickstart: $(INSTALLED)  ## Install, run the quick matrix, write its report. A few minutes on two cores.
 	$(BIN)/attnbench run quick; ended=$$?; $(BIN)/attnbench report quick && exit $$ended
 
-test: $(INSTALLED)  ## The tests.
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## The tests, in two processes.
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)  ## Linter, formatter, types, and the contract of every variant.
 	$(BIN)/ruff check .
