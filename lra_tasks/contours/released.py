@@ -97,20 +97,33 @@ def read(paths: Sequence[Path]) -> Listed:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    content = path.read_bytes()
-    if content.startswith(b"\x93NUMPY"):
-        return [[str(value) for value in row] for row in np.load(BytesIO(content), allow_pickle=False)]
-    return [line.split() for line in content.decode("ascii").splitlines() if line.strip()]
+    try:
+        return _listed(path.read_bytes())
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no list of pictures: {error}") from error
+
+
+def _listed(content: bytes) -> list[list[str]]:
+    if not content.startswith(b"\x93NUMPY"):
+        return [line.split() for line in content.decode("ascii").splitlines() if line.strip()]
+    rows = np.load(BytesIO(content), allow_pickle=False)
+    if rows.ndim != 2:
+        raise ValueError(f"its shape is {rows.shape}, and not one row a picture")
+    # Bytes where Python 2 saved it.
+    return rows.astype(str).tolist()
 
 
 def pixels(path: Path, size: int) -> NDArray[np.uint8]:
     """The levels of gray of a picture, (size, size).
 
     Raises:
-        ValueError: it has another size.
+        ValueError: it has another size, or cannot be read.
     """
-    with Picture.open(path) as file:
-        image = np.asarray(file.convert("L"))
+    try:
+        with Picture.open(path) as file:
+            image = np.asarray(file.convert("L"))
+    except OSError as error:
+        raise ValueError(f"{path} is no whole picture: {error}") from error
     if image.shape != (size, size):
         raise ValueError(f"{path} has {image.shape[1]} x {image.shape[0]} pixels, not {size} x {size}")
     return image

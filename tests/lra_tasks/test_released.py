@@ -136,3 +136,32 @@ def test_picture_of_another_size_is_named(place: Path) -> None:
             small.save(place / "imgs" / str(batch) / f"sample_{number}.png")
     with pytest.raises(ValueError, match=r"sample_\d+.png has 20 x 16 pixels, not 32 x 32"):
         of_release().examples("test")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe no text", b"\x93NUMPY\x01\x00", "numbers", "objects"],
+    ids=["bytes", "cut", "numbers", "objects"],
+)
+def test_damaged_list_is_named(place: Path, content: bytes | str) -> None:
+    damaged = place / "metadata" / "2.npy"
+    if isinstance(content, bytes):
+        damaged.write_bytes(content)
+    else:
+        np.save(damaged, np.array([1, 2, 3], dtype=object if content == "objects" else int))
+    with pytest.raises(ValueError, match=f"{damaged} is no list of pictures"):
+        of_release().examples("test")
+
+
+def test_damaged_picture_is_named(place: Path) -> None:
+    picture = place / "imgs" / "2" / "sample_0.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    with pytest.raises(ValueError, match=f"{picture} is no whole picture"):
+        released.pixels(picture, 32)
+
+
+def test_list_of_bytes_is_read(place: Path) -> None:
+    listed = place / "metadata" / "2.npy"
+    rows = released._rows(listed)
+    np.save(listed, np.array(rows).astype(bytes))
+    assert released._rows(listed) == rows
