@@ -65,7 +65,12 @@ def unsupported(cell: Cell, resolver: Resolver) -> list[str]:
 def _misfits(cell: Cell, cls: type[Variant], resolver: Resolver) -> list[str]:
     """Why what the cell measures is not there to be measured, though the variant can run."""
     if isinstance(cell, TrainingCell):
-        return lacking(cls, resolver.task(cell.task).card.output)
+        task = resolver.task(cell.task)
+        if cell.batch > task.train:
+            raise ValueError(
+                f"{cell.task}: a batch of {cell.batch} cannot be drawn from {task.train} training examples"
+            )
+        return lacking(cls, task.card.output)
     return [no_core(cls)] if cell.scope == "core" and issubclass(cls, SequenceMixer) else []
 
 

@@ -283,3 +283,9 @@ def test_a_target_is_learned():
     result = run(asked)
     assert result.test_correct / result.test_total > 0.95
     assert result.test_whole_correct / result.test_whole_total > 0.8
+
+
+def test_a_batch_larger_than_the_split_is_refused_before_anything_runs():
+    asked = cell(task="recall(distance=4, length=24, train=60, validation=20, test=20)", batch=61)
+    with pytest.raises(ValueError, match=r"recall\(.*a batch of 61 cannot be drawn from 60"):
+        unsupported(asked, Resolver())
