@@ -53,7 +53,7 @@ class Pen:
         mask: the room that it takes, its margin included.
         near: the same and one more margin, where no head may be put.
         clash: of the room that it takes the part that may meet other dashes, and what these may have there.
-        core: of the room that a first dash takes what is quite full, one row and one column further on.
+        core: of the room that a first dash takes what the published code looks for.
         begins: whether a contour may begin with each course, (TURNS,).
         heads: from the tail of a first dash to its head, (TURNS,).
         inside: whether each pixel belongs to the picture and not to the frame, (area,).
@@ -107,11 +107,7 @@ def pen(scene: Scene, margin: int) -> Pen:
     turn = np.abs(angle[:, None] - headed) % (2 * np.pi)
     turn = np.minimum(np.minimum(turn, 2 * np.pi - turn) * scene.continuity, np.pi / 2)
     number = np.array([side, 1])
-    full = stamp(np.where(mask == FULL, mask, 0), mask, side)
-    # Where the published code looks for room it is a row and a column off, and it finds none for a dash that
-    # does not cover its own tail from there: OpenCV's dilation then has nothing to take a maximum of at an
-    # edge, and gives what the code throws away. At 32 pixels one course in twelve is left.
-    core = Stamp(full.place[:TURNS] + side + 1, full.level[:TURNS])
+    core = _core(mask[:TURNS], radius)
     clash = np.where(mask > CLASH - FULL - 1, mask, 0)
     return Pen(
         scene=scene,
@@ -127,11 +123,34 @@ def pen(scene: Scene, margin: int) -> Pen:
         mask=stamp(mask, mask, side),
         near=stamp(near := spread(mask, margin), near, side),
         clash=stamp(clash, CLASH - 1 - np.minimum(clash, FULL).astype(np.int64), side),
-        core=core,
-        begins=(core.place == 0).any(axis=1),
+        core=stamp(core, core, side),
+        begins=_begins(core),
         heads=reach(scene.dash, angle[:TURNS]) @ number,
         inside=np.pad(np.ones((scene.size, scene.size), dtype=np.bool_), frame).ravel(),
     )
+
+
+def _core(mask: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
+    """Of the room of each first dash what is quite full, (courses, side, side), as the published code has it.
+
+    That is one row and one column further on, and cut where the square of this radius around the tail ends.
+    """
+    first = mask.shape[-1] // 2 - radius - 1
+    cut = slice(first, first + 2 * radius + 1)
+    within = mask[:, cut, cut]
+    return np.where(within == FULL, within, 0)
+
+
+def _begins(core: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Whether there is any of it in all four quadrants around the tail, axes included.
+
+    The published code finds room by OpenCV's dilation. Where nothing of what it dilates with lies in a
+    quadrant, there is a corner of the picture at which it has nothing to take a maximum of, and gives what
+    the code throws away.
+    """
+    middle = core.shape[-1] // 2
+    halves = slice(None, middle + 1), slice(middle, None)
+    return np.all([core[:, rows, columns].any(axis=(1, 2)) for rows in halves for columns in halves], axis=0)
 
 
 def _circle(radius: int) -> NDArray[np.int64]:
