@@ -18,8 +18,10 @@ from lra_tasks.pathfinder import Pathfinder
 DRAWN = draw(np.random.default_rng(0), scene(32, "hard"), 1, 60)
 
 
-def publish(folder: Path, *, binary: bool = False, home: str = "pathfinder32/curv_contour_length_14") -> Path:
-    """Two lists of thirty pictures each, and their files."""
+def publish(
+    folder: Path, *, kind: str | None = None, home: str = "pathfinder32/curv_contour_length_14"
+) -> Path:
+    """Two lists of thirty pictures each, as text or as arrays of a kind, and their files."""
     for batch in (2, 10):
         place = folder / home
         (place / "imgs" / str(batch)).mkdir(parents=True)
@@ -32,17 +34,17 @@ def publish(folder: Path, *, binary: bool = False, home: str = "pathfinder32/cur
             drawn = ["1.0", "14", "4", "2", "0.5", "1", "1"]
             rows.append([f"imgs/{batch}", file, str(number), str(DRAWN.labels[which]), *drawn])
         list_ = place / "metadata" / f"{batch}.npy"
-        if binary:
-            np.save(list_, np.array(rows))
+        if kind is not None:
+            np.save(list_, np.array(rows).astype(kind))
         else:
             list_.write_text("".join(" ".join(row) + "\n" for row in rows))
     return folder / home
 
 
-@pytest.fixture(params=[False, True], ids=["text", "array"])
+@pytest.fixture(params=[None, "U", "S"], ids=["text", "array", "array of bytes"])
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     monkeypatch.setenv("ATTNBENCH_DATA", str(tmp_path))
-    return publish(tmp_path / "lra_release" / "lra_release", binary=request.param)
+    return publish(tmp_path / "lra_release" / "lra_release", kind=request.param)
 
 
 def of_release(**options: Any) -> Pathfinder:
