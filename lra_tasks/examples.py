@@ -154,18 +154,24 @@ class Examples:
         )
 
     @staticmethod
-    def join(parts: "Sequence[Examples]") -> "Examples":
-        """The examples of all parts, of one kind and at least one, as one."""
-        output = parts[0].output
+    def join(parts: "list[Examples]") -> "Examples":
+        """The examples of all parts, of one kind and at least one, as one.
+
+        The list is emptied on the way: a part may go as soon as it is copied, and little is held twice.
+        """
+        output, shift = parts[0].output, parts[0].shift
+        lengths = np.concatenate([np.diff(part.starts) for part in parts])
         targets = np.concatenate([np.diff(part.label_starts) for part in parts])
-        return Examples(
-            np.concatenate([part.stored for part in parts]),
-            np.concatenate([np.diff(part.starts) for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            output=output,
-            target_lengths=targets if output == "seq2seq" else None,
-            shift=parts[0].shift,
-        )
+        labels = np.concatenate([part.labels for part in parts])
+        kind = np.result_type(*{part.stored.dtype for part in parts})
+        end = sum(len(part.stored) for part in parts)
+        stored = np.empty(end, dtype=kind)
+        while parts:
+            part = parts.pop().stored
+            stored[end - len(part) : end] = part
+            end -= len(part)
+        target_lengths = targets if output == "seq2seq" else None
+        return Examples(stored, lengths, labels, output=output, target_lengths=target_lengths, shift=shift)
 
     def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
         """The examples at `rows`, padded to the longest of their sequences, to `width` or to `pad_to` tokens.

@@ -55,6 +55,23 @@ def test_take_and_join_undo_each_other(ragged: Examples) -> None:
     assert np.array_equal(again.labels, ragged.labels)
 
 
+def test_join_lets_each_part_go() -> None:
+    class Watched(Examples):
+        left = 0
+
+        def __del__(self) -> None:
+            Watched.left -= 1
+
+    def part(value: int) -> Examples:
+        Watched.left += 1
+        return Watched(np.full(3, value, dtype=np.uint8), [3], np.array([value]), output="sequence")
+
+    parts = [part(value) for value in range(1, 5)]
+    whole = Examples.join(parts)
+    assert (parts, Watched.left) == ([], 0)
+    assert whole.tokens.tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+
+
 def test_shifted_tokens_are_stored_in_bytes_and_read_as_ids() -> None:
     levels = np.array([0, 255, 7], dtype=np.uint8)
     gray = Examples(levels, [2, 1], np.array([0, 1]), output="sequence", shift=1)
