@@ -25,7 +25,8 @@ from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Network
 from bench.roles import ROLES, Make, Role, causal_in, refuse_unless_fit
 from bench.training_gate import check, variants
-from lra_tasks.interface import IGNORE, SPLITS, Batch, Examples, Task
+from lra_tasks.generation import means
+from lra_tasks.interface import IGNORE, SPLITS, Batch, Examples, Split, Task
 from results.cell import TrainingCell
 from results.record import Evaluation, Training
 from variants.interface import Dims, Variant
@@ -80,14 +81,16 @@ def splits(cell: TrainingCell, task: Task) -> tuple[Examples, Examples, Examples
         FileNotFoundError: the task's data set is not there.
         ValueError: the batch is larger than the training split.
     """
-    train = cache.examples(task, "train")
-    if cell.batch > len(train):
-        raise ValueError(f"a batch of {cell.batch} cannot be drawn from {len(train)} training examples")
-    found = train, cache.examples(task, "validation"), cache.examples(task, "test")
-    if cell.padding == "longest":
-        return found
-    train, validation, test = (examples.padded_to(task.length) for examples in found)
-    return train, validation, test
+    made: dict[Split, Examples] = {}
+    with means(made=made):
+        # Training excludes what the others hold, so it comes last and need not draw them again.
+        for split in ("test", "validation", "train"):
+            made[split] = cache.examples(task, split)
+    if cell.batch > (count := len(made["train"])):
+        raise ValueError(f"a batch of {cell.batch} cannot be drawn from {count} training examples")
+    if cell.padding == "length":
+        made = {split: examples.padded_to(task.length) for split, examples in made.items()}
+    return made["train"], made["validation"], made["test"]
 
 
 def learned(module: nn.Module) -> int:

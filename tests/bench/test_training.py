@@ -1,14 +1,16 @@
 """The network and the training protocol."""
 
+import copy
 import hashlib
 import math
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
-from bench import training, training_gate
+from bench import cache, training, training_gate
 from bench.calls import NotFinite
 from bench.gate import Wrong
 from bench.layers import Design, sinusoid
@@ -16,12 +18,14 @@ from bench.model import Network
 from bench.planning import Resolver
 from bench.roles import Make, Role, causal_in
 from lra_tasks import catalogue
-from lra_tasks.interface import SPLITS, Batch
+from lra_tasks.generation import distinct
+from lra_tasks.interface import SPLITS, Batch, Examples
 from results.cell import Positions, TrainingCell
 from results.record import Training
 from results.spec import Spec
 from tests.bench import faulty
 from tests.bench.faulty import GivesNan
+from tests.lra_tasks.specimens import Honest
 from variants import VARIANTS
 from variants.contract import LAWS, unavailable
 from variants.interface import Dims, Variant
@@ -137,6 +141,24 @@ def test_a_batch_larger_than_the_training_split_is_refused():
 def test_half_precision_throughout_is_refused(dtype: str):
     with pytest.raises(ValueError, match="trains in float32 or float64"):
         cell(dtype=dtype)
+
+
+def test_every_split_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    task, drawn = Honest(), list[int]()
+
+    def chunk(rng: np.random.Generator) -> Examples:
+        drawn.append(int(copy.deepcopy(rng).integers(1 << 62)))
+        return Honest.chunk(task, rng)
+
+    monkeypatch.setattr(Honest, "examples", lambda _, split: distinct(task, split, chunk))
+    found = training.splits(cell(), task)
+    assert len(drawn) == len(set(drawn))
+    assert [len(examples) for examples in found] == [task.train, task.validation, task.test]
+    assert all(
+        np.array_equal(one.tokens, distinct(task, split, task.chunk).tokens)
+        for one, split in zip(found, SPLITS, strict=True)
+    )
 
 
 def test_no_mask_is_the_mask_that_drops_nothing():
