@@ -3,9 +3,10 @@
 The label says whether both discs mark the same target. This is what the published generator does (Linsley et
 al. 2018, https://arxiv.org/abs/1805.08315) with the parameters of Long Range Arena, single dashes left out.
 At 32 pixels these make distractors a third brighter than targets, and for most distractors no room is found.
-Deviations: half of all labels are ones, exactly; targets that meet are rejected also where it is the newest
-dash of one that meets the other, which there was forgotten; a distractor looks for a free place by drawing
-256 of them, not by searching all; and wide lines may lie half a pixel of the large picture aside.
+Deviations: half of the labels of each round are ones, exactly, and so about half of those of a split, whose
+last round is cut short; targets that meet are rejected also where it is the newest dash of one that meets the
+other, which there was forgotten; a distractor looks for a free place by drawing 256 of them, not by searching
+all; and wide lines may lie half a pixel of the large picture aside.
 """
 
 from dataclasses import dataclass
