@@ -160,10 +160,3 @@ def test_damaged_picture_is_named(place: Path) -> None:
     picture.write_bytes(picture.read_bytes()[:60])
     with pytest.raises(ValueError, match=f"{picture} is no whole picture"):
         released.pixels(picture, 32)
-
-
-def test_list_of_bytes_is_read(place: Path) -> None:
-    listed = place / "metadata" / "2.npy"
-    rows = released._rows(listed)
-    np.save(listed, np.array(rows).astype(bytes))
-    assert released._rows(listed) == rows
