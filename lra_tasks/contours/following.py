@@ -21,13 +21,26 @@ def joined(image: NDArray[np.integer], scene: Scene) -> bool:
     """Whether one contour joins the two discs of a picture, (size, size)."""
     for margin in scene.margins:
         tool = pen(scene, margin)
-        # What lies outside of the picture cannot be seen, and may be anything.
-        seen = np.pad(image, tool.frame, constant_values=FULL).ravel()
+        seen = _seen(image, tool)
         for white in _whites(scene, tool):
             discs = _discs(seen, tool, white)
             if any(_chained(seen, tool, white, a, b) for a in filter(tool.may_begin, discs) for b in discs):
                 return True
     return False
+
+
+def middles(image: NDArray[np.integer], scene: Scene) -> list[tuple[int, int]]:
+    """Row and column of the middle of each disc that may be in a picture, (size, size), in raster order."""
+    # The margin is of dashes alone: discs look the same at each.
+    tool = pen(scene, scene.margins[0])
+    seen = _seen(image, tool)
+    found = {place for white in _whites(scene, tool) for place in _discs(seen, tool, white)}
+    return [(place // tool.side - tool.frame, place % tool.side - tool.frame) for place in sorted(found)]
+
+
+def _seen(image: NDArray[np.integer], pen: Pen) -> NDArray[np.integer]:
+    """A picture with its frame; what lies outside of it cannot be seen, and may be anything."""
+    return np.pad(image, pen.frame, constant_values=FULL).ravel()
 
 
 @cache

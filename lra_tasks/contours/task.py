@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from lra_tasks.bag import bag_guess
 from lra_tasks.contours.drawing import mixed
-from lra_tasks.contours.following import joined
+from lra_tasks.contours.following import joined, middles
+from lra_tasks.contours.places import places_guess
 from lra_tasks.contours.released import home, lists, pixels, read
 from lra_tasks.contours.scene import Contour, scene
 from lra_tasks.generation import distinct
@@ -111,8 +112,25 @@ class Contours(Task):
         return np.array([int(joined(image, scene(self.size, self.contour)))])
 
     def guesses(self, examples: Examples) -> Mapping[str, NDArray[np.integer]]:
-        """The floors: the commonest label, and what the levels tell without their places."""
-        return {**super().guesses(examples), "bag of levels": bag_guess(examples, LEVELS + 1)}
+        """The floors: the commonest label, the levels without their places, and the places of the discs."""
+        return {
+            **super().guesses(examples),
+            "bag of levels": bag_guess(examples, LEVELS + 1),
+            "places of the discs": places_guess(self._places(examples), examples.labels),
+        }
+
+    def _places(self, examples: Examples) -> NDArray[np.float64]:
+        """Rows and columns of the discs in shares of a side, (pictures, 2, 2).
+
+        Where not two are found, as may be in pictures that others drew, both stand in the middle.
+        """
+        places = np.full((len(examples), 2, 2), 0.5)
+        for row in range(len(examples)):
+            image = self.pixels(examples.sequence(row)).astype(np.int64)
+            found = middles(image, scene(self.size, self.contour))
+            if len(found) == 2:
+                places[row] = np.array(found) / self.size
+        return places
 
     def pixels(self, tokens: NDArray[np.integer]) -> NDArray[np.uint8]:
         """The picture, (size, size)."""

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image as Picture
 
 from lra_tasks.contours.drawing import Drawn, draw, mixed, paint, pairs
-from lra_tasks.contours.following import joined
+from lra_tasks.contours.following import joined, middles
 from lra_tasks.contours.growth import Ground, press
 from lra_tasks.contours.pen import CLASH, FULL, ONE, TURNS, Pen, pen
+from lra_tasks.contours.places import places_guess
 from lra_tasks.contours.raster import dashes, disc, reach, shrink, spot, spread
 from lra_tasks.contours.scene import LENGTHS, Contour, Scene, scene
 
@@ -57,6 +58,38 @@ def test_discs_on_other_tips_are_found_to_say_the_other_thing(size: int, margin:
         pen(where, margin), one.targets, one.distractors, np.stack((one.discs[:, 0], other), axis=1)
     )
     assert [joined(image, where) for image in moved] == (1 - one.labels).tolist()
+
+
+@pytest.mark.parametrize(("size", "margin"), SCENES)
+@pytest.mark.parametrize("contour", ["easy", "hard"])
+def test_middles_of_both_discs_are_seen(size: int, margin: int, contour: Contour) -> None:
+    one, where = drawn(size, margin, contour), scene(size, contour)
+    tool = pen(where, margin)
+    for image, discs in zip(one.images, np.sort(one.discs, axis=1), strict=True):
+        assert tool.place(*np.array(middles(image, where)).T).tolist() == discs.tolist()
+
+
+def test_places_tell_what_the_way_from_disc_to_disc_tells_and_no_more() -> None:
+    rng = np.random.default_rng(0)
+    places = rng.random((1500, 2, 2))
+    one, other = places[:, 0], places[:, 1]
+    across = (abs(one - other) @ [1, -1] > 0).astype(np.int64)
+    assert np.mean(places_guess(places, across) == across) > 0.9
+    chance = rng.integers(2, size=1500)
+    assert 0.43 < np.mean(places_guess(places, chance) == chance) < 0.57
+
+
+def test_guess_from_places_knows_neither_its_own_label_nor_which_disc_is_first() -> None:
+    rng = np.random.default_rng(1)
+    places, labels = rng.random((300, 2, 2)), rng.integers(2, size=300)
+    told = places_guess(places, labels)
+    for row in range(20):
+        changed = labels.copy()
+        changed[row] = 1 - changed[row]
+        assert places_guess(places, changed)[row] == told[row]
+    turned = places.copy()
+    turned[::2] = turned[::2, ::-1]
+    assert np.mean(places_guess(turned, labels) == told) > 0.98
 
 
 def follow(tool: Pen, anchors: list[int], courses: list[int], start: int) -> int:
