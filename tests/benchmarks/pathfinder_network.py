@@ -2,9 +2,11 @@
 
     python -m tests.benchmarks.pathfinder_network --contour easy
 
-It sees pictures as pictures, which no sequence model does; what it reaches says that the task is sound, and
-nothing of attention. On easy contours it stays at chance for four epochs of twelve, and tells 74 of 100 fresh
-pictures right after the sixth and 94 after the ninth. About half a minute an epoch on one core.
+It sees pictures as pictures, which no sequence model does; what it reaches above the floor says that contours
+can be followed, and nothing of attention. The floor is what the places of the two discs tell alone, measured
+on the training pictures and said beside each accuracy: below it nothing says that a contour was seen. On easy
+contours the network tells 94 of 100 fresh pictures right after nine epochs of twelve, where the floor is 78;
+of hard contours nothing is shown. About half a minute an epoch on one core.
 """
 
 import argparse
@@ -63,12 +65,14 @@ def accuracy(model: nn.Module, pictures: Tensor, labels: Tensor) -> float:
 
 
 def train(task: Contours, *, epochs: int, width: int, batch: int) -> None:
-    """Train on the training split; say the accuracies on it and on the test split after every epoch."""
+    """Train on the training split; say the accuracies on it and on the test split, and the floor."""
     torch.manual_seed(0)
     began = time.perf_counter()
-    pictures, labels = tensors(task.examples("train"), task.size)
+    examples = task.examples("train")
+    pictures, labels = tensors(examples, task.size)
     unseen = tensors(task.examples("test"), task.size)
     print(f"{len(labels)} + {len(unseen[1])} pictures, {time.perf_counter() - began:.1f} s")
+    name, floor = max(task.floors(examples).items(), key=lambda one: one[1])
     model = network(width)
     steps = epochs * (len(labels) // batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
@@ -89,7 +93,9 @@ def train(task: Contours, *, epochs: int, width: int, batch: int) -> None:
             schedule.step()
         told = accuracy(model, pictures[:2000], labels[:2000]), accuracy(model, *unseen)
         print(
-            f"epoch {epoch + 1}: train {told[0]:.3f}, test {told[1]:.3f}, {time.perf_counter() - began:.0f} s"
+            f"epoch {epoch + 1}: train {told[0]:.3f}, test {told[1]:.3f}, floor {floor:.3f} ({name}), "
+            f"{time.perf_counter() - began:.0f} s",
+            flush=True,
         )
 
 
