@@ -40,8 +40,8 @@ r"""Path-X: Pathfinder at 128 pixels a side, sixteen times as long.
 
 Each mark above stands for 4 x 4 pixels. Tay et al. 2020, https://arxiv.org/abs/2011.04006, section 2.2.6;
 everything else is as in `lra_tasks/pathfinder.py`. Contours begin in nearly all directions here, so that the
-places of the discs tell little: 54 labels of 100, learned from 5,000 pictures, and 58 at 256 pixels. One core draws 35 pictures a
-second at 128 pixels, which is an hour and a half for all splits, and 280 a second at 256.
+places of the discs tell little: 54 labels of 100, learned from 5,000 pictures, and 58 at 256 pixels. One core
+draws 35 pictures a second at 128 pixels, an hour and a half for all splits, and 280 a second at 256.
 """
 
 from dataclasses import dataclass
