@@ -130,4 +130,8 @@ def _recipe(row: Row, apart: Sequence[str]) -> str:
         "layers": "{} layers", "heads": "{} heads", "steps": "{} steps", "batch": "batch {}",
         "learning_rate": "learning rate {:g}",
     }  # fmt: skip
-    return ", ".join(text.format(row[column]) for column, text in words.items() if column not in apart)
+    found = [text.format(row[column]) for column, text in words.items() if column not in apart]
+    # Ways of published code, which are not the usual ones.
+    found += ["batches of the full length"] * (row["padding"] == "length" and "padding" not in apart)
+    found += ["padding pooled too"] * (row["pooling"] == "positions" and "pooling" not in apart)
+    return ", ".join(found)

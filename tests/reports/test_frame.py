@@ -4,7 +4,8 @@ import pytest
 
 from reports.frame import frame, rows_of
 from reports.metrics import METRICS
-from results.cell import SpeedCell
+from reports.summary import RECIPE
+from results.cell import SpeedCell, TrainingCell
 from results.spec import Spec
 from tests.reports.runs import record, speed, training_records
 
@@ -96,3 +97,9 @@ def test_every_metric_says_its_unit_and_direction():
         assert metric.scale in ("log", "linear")
         assert metric.derived
         assert metric.unit or column in ("time_ratio", "accuracy", "last_accuracy", "whole_accuracy")
+
+
+def test_trainings_that_differ_in_anything_but_chance_are_apart():
+    chance = {"seed", "repeat"}
+    elsewhere = {"protocol", "variant", "task", "dtype", "device", "sources"}
+    assert set(RECIPE) == TrainingCell.model_fields.keys() - chance - elsewhere
