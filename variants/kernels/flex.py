@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch._dynamo import config
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
@@ -72,7 +71,8 @@ def flex(
 @torch.inference_mode(mode=False)
 def block_mask(pattern: Pattern, queries: int, keys: int, device: torch.device) -> BlockMask:
     """The tiles of a pattern: all kept, partly kept, or skipped."""
-    _expect_compilations()
+    if device.type == "cuda":
+        _expect_compilations()
     # Uncompiled, a mask is written out as N x M before it is cut into tiles; compiling takes seconds.
     return create_block_mask(
         lambda b, h, i, j: pattern.keep_in_head(h, i, j, keys),  # noqa: ARG005 - the signature is torch's
@@ -116,5 +116,8 @@ def _kernel(device: str) -> Callable[..., Any]:
 
 def _expect_compilations() -> None:
     """Let torch compile the kernel for one mask more than before: it takes many versions for a mistake."""
+    # It takes a second to import, which only what is compiled should pay.
+    from torch._dynamo import config
+
     config.recompile_limit += _FORMS
     config.accumulated_recompile_limit += _FORMS
