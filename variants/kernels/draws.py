@@ -23,13 +23,3 @@ def mixed(x: Tensor) -> Tensor:
         x = x & 0xFFFFFFFF
         x = (x ^ (x >> shift)) * factor
     return x
-
-
-def number_of(drawn: Tensor) -> int:
-    """A number in a buffer, read anew only when it was written: on a GPU, reading waits for all before it."""
-    written = drawn.device, drawn.data_ptr(), drawn._version
-    last: tuple[object, int] | None = getattr(drawn, "_read", None)
-    if last is None or last[0] != written:
-        last = (written, int(drawn))
-        drawn._read = last  # pyright: ignore[reportAttributeAccessIssue] - a note on the tensor itself
-    return last[1]
