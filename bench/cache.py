@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from bench.sources import digest
-from lra_tasks.generation import Report, means
-from lra_tasks.interface import IGNORE, Examples, Output, Split, Task
+from lra_tasks.generation import Report, means, silent
+from lra_tasks.interface import IGNORE, SPLITS, Examples, Output, Split, Task
 from lra_tasks.sources import sha256
 
 VARIABLE = "ATTNBENCH_CACHE"
 FORMAT = 1
+ORDER: tuple[Split, ...] = ("test", "validation", "train")
 
 
 class Told(BaseModel):
@@ -80,13 +81,34 @@ class Entry:
         Raises:
             ValueError: what is kept of them is damaged.
         """
-        if not (self.path / split).is_dir():
+        if not self.has(split):
             _refuse_unless_writable()
             self._keep(split, self.task.examples(split))
         try:
             return self._mapped(split)
         except (OSError, ValueError, EOFError) as error:
             raise self._damaged(split) from error
+
+    def all_told(self) -> dict[Split, Told]:
+        """What is said of all splits, which are here."""
+        return {split: self.told(split) for split in SPLITS}
+
+    def splits(
+        self, last: Split = "train", *, workers: int = 1, report: Report = silent
+    ) -> dict[Split, Examples]:
+        """The splits up to `last`, in the order in which none has to be drawn for another again.
+
+        Training excludes what validation and test hold, and validation what test holds.
+        """
+        made: dict[Split, Examples] = {}
+        with means(workers=workers, report=report, made=made):
+            for split in ORDER[: ORDER.index(last) + 1]:
+                made[split] = self.examples(split)
+        return made
+
+    def has(self, split: Split) -> bool:
+        """Whether a split is here."""
+        return (self.path / split).is_dir()
 
     def check(self, split: Split) -> None:
         """Compare a split with the hashes that were noted when it was made.
@@ -115,7 +137,7 @@ class Entry:
                 new.rename(self.path / split)
             except OSError:
                 # Whoever else made the same meanwhile was faster: a folder that is not empty stays.
-                if not (self.path / split).is_dir():
+                if not self.has(split):
                     raise
 
     def _mapped(self, split: Split) -> Examples:
@@ -145,15 +167,6 @@ def examples(task: Task, split: Split) -> Examples:
     return Entry.of(task).examples(split)
 
 
-def told(task: Task, split: Split) -> Told:
-    """What the cache says of a split that it holds.
-
-    Raises:
-        FileNotFoundError: it does not hold it.
-    """
-    return Entry.of(task).told(split)
-
-
 def prepare(task: Task, *, workers: int, report: Report) -> tuple[Entry, dict[Split, Told]]:
     """Make and keep what is not here yet of a task; where its entry lies, and what it says of each split.
 
@@ -168,15 +181,11 @@ def prepare(task: Task, *, workers: int, report: Report) -> tuple[Entry, dict[Sp
         ValueError: what it holds of the task is damaged.
     """
     entry = Entry.of(task)
-    made: dict[Split, Examples] = {}
-    told: dict[Split, Told] = {}
-    with means(workers=workers, report=report, made=made):
-        # Training excludes what the others hold, so it comes last and need not draw them again.
-        for split in ("test", "validation", "train"):
-            made[split] = entry.examples(split)
+    for split in SPLITS:
+        if entry.has(split):
             entry.check(split)
-            told[split] = entry.told(split)
-    return entry, told
+    entry.splits(workers=workers, report=report)
+    return entry, entry.all_told()
 
 
 def folder() -> Path:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench import cache
+from bench.cache import Entry
 from bench.calls import DTYPES, NotFinite
 from bench.environment import synchronise
 from bench.evaluation import evaluate
@@ -25,8 +25,7 @@ from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Network
 from bench.roles import ROLES, Make, Role, causal_in, refuse_unless_fit
 from bench.training_gate import check, variants
-from lra_tasks.generation import means
-from lra_tasks.interface import IGNORE, SPLITS, Batch, Examples, Split, Task
+from lra_tasks.interface import IGNORE, Batch, Examples, Task
 from results.cell import TrainingCell
 from results.record import Evaluation, Training
 from variants.interface import Dims, Variant
@@ -69,7 +68,7 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         variant_parameters=sum(learned(one) for one in variants(network)),
         floor=max(task.floors(test).values()),
         facts=dict(task.facts()),
-        labels_sha256={split: cache.told(task, split).labels_sha256 for split in SPLITS},
+        labels_sha256={split: told.labels_sha256 for split, told in Entry.of(task).all_told().items()},
         gate=gate,
     )
 
@@ -81,11 +80,7 @@ def splits(cell: TrainingCell, task: Task) -> tuple[Examples, Examples, Examples
         FileNotFoundError: the task's data set is not there.
         ValueError: the batch is larger than the training split.
     """
-    made: dict[Split, Examples] = {}
-    with means(made=made):
-        # Training excludes what the others hold, so it comes last and need not draw them again.
-        for split in ("test", "validation", "train"):
-            made[split] = cache.examples(task, split)
+    made = Entry.of(task).splits()
     if cell.batch > (count := len(made["train"])):
         raise ValueError(f"a batch of {cell.batch} cannot be drawn from {count} training examples")
     if cell.padding == "length":

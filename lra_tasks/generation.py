@@ -28,7 +28,7 @@ Draw = Callable[[np.random.Generator], Examples]
 Report = Callable[[Split, int, int], None]
 
 
-def _silent(split: Split, found: int, wanted: int) -> None:
+def silent(split: Split, found: int, wanted: int) -> None:
     """Report nothing."""
 
 
@@ -38,7 +38,7 @@ class _Means:
 
     pool: Executor | None = None
     workers: int = 1
-    report: Report = _silent
+    report: Report = silent
     made: Mapping[Split, Examples] = field(default_factory=dict)
 
 
@@ -47,7 +47,7 @@ _means = ContextVar("means", default=_ALONE)
 
 
 @contextmanager
-def means(*, workers: int = 1, report: Report = _silent, made: Mapping[Split, Examples]) -> Generator[None]:
+def means(*, workers: int = 1, report: Report = silent, made: Mapping[Split, Examples]) -> Generator[None]:
     """Draw by several processes, say how far it is, and do not draw again what is made.
 
     Nothing of it changes the examples that are drawn.

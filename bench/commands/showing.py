@@ -13,7 +13,6 @@ from rich.console import Console
 from bench import cache
 from bench.commands.preparing import Shown
 from bench.resolver import Resolver
-from lra_tasks.generation import means
 from lra_tasks.holdout import enough, shuffled
 from lra_tasks.interface import IGNORE, PAD, SPLITS, Examples, Split, Task, pair
 from reports.samples import Count, Sample, Samples
@@ -48,8 +47,8 @@ def show(name: str, split: Split, count: int, seed: int) -> Samples:
     spec = Spec.parse(name)
     task = Resolver().task(spec)
     # Large splits take their time the first time.
-    with Shown(str(spec), Console(stderr=True)) as shown, means(report=shown.report, made={}):
-        examples = cache.examples(task, split)
+    with Shown(str(spec), Console(stderr=True)) as shown:
+        examples = cache.Entry.of(task).splits(split, report=shown.report)[split]
     enough(type(task).__name__, "samples", count, len(examples), "examples")
     rng = np.random.default_rng(seed)
     single = examples.output in ("sequence", "pair")
