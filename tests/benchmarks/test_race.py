@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from results.spec import Spec
 from tests.benchmarks.race import __main__ as command
-from tests.benchmarks.race import dense, duel, verdict
+from tests.benchmarks.race import cuda, dense, duel, verdict
 from tests.benchmarks.race.duel import Duel, Effort
 from tests.benchmarks.race.duels import DUELS
 from tests.benchmarks.race.layouts import Core
@@ -297,3 +298,16 @@ def test_a_share_is_measured():
     found = dense.share(LENGTH, QUICK)
     assert found.value is not None
     assert found.value > 0
+
+
+def test_share_of_dense_is_that_of_useful_pairs_a_second() -> None:
+    # Twice as fast as dense on an eighth of its pairs: a quarter of its rate.
+    useful = cuda.BATCH * cuda.HEADS * 64**2 // 8
+    row = cuda.Row(Spec.parse("window"), 64, "fwd", useful, ((8.0, 4.0), (6.0, 3.0), (9.0, 4.5)))
+    assert row.cells()[3:7] == ("4", "8", "2", "0.25")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_race_on_a_gpu_needs_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cuda.main([]) == 2
+    assert "no CUDA device" in capsys.readouterr().err

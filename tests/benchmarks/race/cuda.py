@@ -21,10 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.calls import Call
 from bench.gate import check
+from reports.statistics import paired_ratio
 from results.spec import Spec
 from tests.benchmarks.race.layouts import Core
 from variants import catalogue
-from variants.interface import Attention, Dims, Request
+from variants.interface import Attention, Dims, Request, Unsupported
 
 BATCH, HEADS, HEAD_DIM = 4, 8, 64
 LENGTHS = (4096, 16384, 65536)
@@ -45,24 +46,32 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One variant, backend, length and pass; no times where it could not be run, with the reason."""
+    """One variant, backend, length and pass.
+
+    Attributes:
+        pairs: those that are useful, over B and H.
+        times: milliseconds of (dense, ours), taken in turn; none where it could not be run.
+        note: how far it is from its twin, or why it could not be run.
+        failed: whether it should have been and was not.
+    """
 
     variant: Spec
     length: int
     passes: str
     pairs: int
-    ours_ms: float | None = None
-    dense_ms: float | None = None
+    times: tuple[tuple[float, float], ...] = ()
     note: str = ""
+    failed: bool = False
 
     def cells(self) -> tuple[object, ...]:
         """The row as COLUMNS."""
-        if self.ours_ms is None or self.dense_ms is None:
-            return (self.variant, self.length, self.passes, "", "", "", "", self.note)
-        speedup = self.dense_ms / self.ours_ms
+        head = (self.variant, self.length, self.passes)
+        if not self.times:
+            return (*head, "", "", "", "", self.note)
+        dense, ours = (statistics.median(side) for side in zip(*self.times, strict=True))
+        speedup = paired_ratio(self.times).value
         share = speedup * self.pairs / (BATCH * HEADS * self.length**2)
-        times = (f"{self.ours_ms:.4g}", f"{self.dense_ms:.4g}", f"{speedup:.4g}", f"{share:.4g}")
-        return (self.variant, self.length, self.passes, *times, self.note)
+        return (*head, *(f"{x:.4g}" for x in (ours, dense, speedup, share)), self.note)
 
 
 class Contest:
@@ -70,7 +79,7 @@ class Contest:
 
     def __init__(self, spec: Spec, length: int, *, backward: bool) -> None:
         """Build both sides and call them once."""
-        self.spec, self.length, self.backward, self.note = spec, length, backward, ""
+        self.spec, self.length, self.backward = spec, length, backward
         variant = catalogue.build(
             catalogue.find(spec.name), Dims(HEADS, HEAD_DIM, length), causal=False, options=spec.options
         ).to("cuda", torch.bfloat16)
@@ -88,27 +97,28 @@ class Contest:
 
         sets = [tuple(draw().requires_grad_(backward) for _ in range(3)) for _ in range(SETS)]
         cotangents = draw()
-        self.ours = Call(variant.train(backward), variant, sets, cotangents, backward)
+        self.ours: Call | None = Call(variant.train(backward), variant, sets, cotangents, backward)
+        self.note, self.failed = "it has no twin", False
         self.dense = Call(Core(_flash), variant, sets, cotangents, backward)
         try:
-            gate = check(self.ours, "bfloat16")
-            self.note = "" if gate is None else f"within {gate.relative_error:.0e} of its twin"
+            if gate := check(self.ours, "bfloat16"):
+                self.note = f"within {gate.relative_error:.0e} of its twin"
         except Exception as error:  # noqa: BLE001 - the row says it
-            self.ours, self.note = None, f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+            self.ours, self.failed = None, not isinstance(error, Unsupported)
+            self.note = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
 
     def run(self) -> Row:
         """Time both sides in turn."""
-        row = Row(self.spec, self.length, "fwd_bwd" if self.backward else "fwd", self.pairs, note=self.note)
-        if self.ours is None:
-            return row
-        times = {"ours": list[float](), "dense": list[float]()}
-        sides = (("ours", self.ours), ("dense", self.dense))
-        for turn in range(PAIRS + 1):
-            for name, call in sides if turn % 2 else reversed(sides):
-                times[name].append(_queued(call))
-        # The first of each warms up.
-        ours, dense = (statistics.median(times[name][1:]) for name in ("ours", "dense"))
-        return Row(row.variant, row.length, row.passes, row.pairs, ours, dense, row.note)
+        times: list[tuple[float, float]] = []
+        for turn in range(PAIRS + 1) if self.ours is not None else ():
+            if turn % 2:
+                dense, ours = _queued(self.dense), _queued(self.ours)
+            else:
+                ours, dense = _queued(self.ours), _queued(self.dense)
+            times.append((dense, ours))
+        # The first pair warms up.
+        passes, measured = "fwd_bwd" if self.backward else "fwd", tuple(times[1:])
+        return Row(self.spec, self.length, passes, self.pairs, measured, self.note, self.failed)
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -139,7 +149,7 @@ def contests(lengths: Sequence[int]) -> Iterator[Contest]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Race; 0 if every row was timed or refused with a reason."""
+    """Race; 0 if every row was timed or refused by the variant, 1 if one failed."""
     parser = argparse.ArgumentParser(prog="race.cuda", description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, metavar="N")
     parser.add_argument("--csv", type=Path, default=CSV)
@@ -160,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             csv.writer(file).writerows([COLUMNS, *(row.cells() for row in rows)])
         del contest
         gc.collect()
-    return 0
+    return int(any(row.failed for row in rows))
 
 
 if __name__ == "__main__":
