@@ -129,7 +129,7 @@ class Examples:
         return self.labels[self.label_starts[row] : self.label_starts[row + 1]]
 
     def padded_to(self, width: int) -> "Examples":
-        """The same examples, whose batches are all padded to `width` tokens unless asked otherwise.
+        """The same examples, whose batches are all padded to `width` tokens.
 
         Raises:
             ValueError: one is longer.
@@ -173,20 +173,13 @@ class Examples:
         target_lengths = targets if output == "seq2seq" else None
         return Examples(stored, lengths, labels, output=output, target_lengths=target_lengths, shift=shift)
 
-    def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
-        """The examples at `rows`, padded to the longest of their sequences, to `width` or to `pad_to` tokens.
-
-        Raises:
-            ValueError: a sequence is longer than `pad_to`.
-        """
+    def batch(self, rows: Sequence[int] | NDArray[np.integer]) -> Batch:
+        """The examples at `rows`, padded to the longest of their sequences, or to `width`."""
         sequences = [self.sequence(int(row)) for row in rows]
         if self.output == "pair":
             firsts, seconds = zip(*map(pair, sequences), strict=True)
             sequences = [*firsts, *seconds]
-        longest = max(map(len, sequences))
-        width = pad_to or self.width or longest
-        if longest > width:
-            raise ValueError(f"an example of {longest} tokens does not fit into {width}")
+        width = self.width or max(map(len, sequences))
         targets = [self.targets(int(row)) for row in rows]
         if self.output == "token":
             labels = _padded(targets, width, IGNORE)

@@ -102,7 +102,7 @@ def labels_within_the_card(task: Task, splits: Splits) -> str | None:
 def mask_agrees_with_padding(task: Task, splits: Splits) -> str | None:
     """In a padded batch the mask is True at the tokens, which stand first, and nowhere else."""
     for split, examples in splits.items():
-        batch = examples.batch(rows := _ends(examples), pad_to=task.length + 1)
+        batch = examples.padded_to(task.length + 1).batch(rows := _ends(examples))
         for mask, sequence in zip(batch.mask.numpy(), _sequences(examples, rows), strict=True):
             # PAD in a sequence is for another law.
             if not np.array_equal(mask, np.pad(sequence != PAD, (0, len(mask) - len(sequence)))):
@@ -113,7 +113,7 @@ def mask_agrees_with_padding(task: Task, splits: Splits) -> str | None:
 def batches_hold_the_examples(task: Task, splits: Splits) -> str | None:
     """A padded batch has the sequences in their order, then PAD; beside each its labels, then IGNORE."""
     for split, examples in splits.items():
-        batch = examples.batch(rows := _ends(examples), pad_to=task.length + 1)
+        batch = examples.padded_to(task.length + 1).batch(rows := _ends(examples))
         for found, sequence in zip(batch.tokens.numpy(), _sequences(examples, rows), strict=True):
             expected = np.pad(sequence, (0, len(found) - len(sequence)), constant_values=PAD)
             if not np.array_equal(found, expected):

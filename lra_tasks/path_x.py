@@ -74,6 +74,3 @@ class PathX(Contours):
 
     length: int = 16_384
     size: Literal[128, 256] = 128
-    train: int = 160_000
-    validation: int = 20_000
-    test: int = 20_000

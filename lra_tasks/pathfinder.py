@@ -80,6 +80,3 @@ class Pathfinder(Contours):
 
     length: int = 1024
     size: Literal[32, 64] = 32
-    train: int = 160_000
-    validation: int = 20_000
-    test: int = 20_000

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from lra_tasks.holdout import enough, shuffled
 from lra_tasks.interface import PAD, SPLITS, Card, Examples, Split, Task
 from lra_tasks.sources import Published
-from lra_tasks.text import decode
+from lra_tasks.text import decode, encode
 
 PAPERS = Published(
     "OpenNLPLab/lra",
@@ -38,7 +38,6 @@ PAPERS = Published(
 )
 COLUMNS = ("label", "id1", "id2", "text1", "text2")
 NOTHING = b" "  # stands for a text without a byte, as a sequence must have a token
-_IDS = bytes((value + 1) % 256 for value in range(256))
 _STRANGE = b"\xff"  # the one byte whose id would be PAD; UTF-8 has none
 
 
@@ -108,9 +107,9 @@ def read(path: Path, length: int) -> Examples:
     stored, lengths, labels = bytearray(), list[int](), list[int]()
     for label, first, second in _lines(path):
         start = len(stored)
-        stored += (first[:length] or NOTHING).translate(_IDS)
+        stored += encode(first[:length] or NOTHING).tobytes()
         stored.append(PAD)
-        stored += (second[:length] or NOTHING).translate(_IDS)
+        stored += encode(second[:length] or NOTHING).tobytes()
         lengths.append(len(stored) - start)
         labels.append(label)
     tokens = np.frombuffer(stored, dtype=np.uint8)

@@ -13,12 +13,15 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture(autouse=True)
-def settings_of_its_own() -> Iterator[None]:
-    # What one test sets for the whole process, the next does not find.
+def settings_as_they_were() -> Iterator[None]:
+    # What one test sets for the whole process would decide how the next one ends.
     if "variants.laws.settings" not in sys.modules:
         yield
         return
-    from variants.laws.settings import restored
+    from variants.laws.settings import restored, settings
 
+    before = settings()
     with restored():
         yield
+        left = [name for name, value in settings().items() if value != before[name]]
+    assert not left, f"the test leaves other settings behind: {', '.join(left)}"

@@ -43,6 +43,9 @@ class Contours(Task):
     contour: Contour = "hard"
     black: Literal["token", "padding"] = "token"
     source: Literal["generated", "release"] = "generated"
+    train: int = 160_000
+    validation: int = 20_000
+    test: int = 20_000
 
     def __post_init__(self) -> None:
         """Fit the length and the card to the size.

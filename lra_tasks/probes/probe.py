@@ -53,9 +53,15 @@ class Probe(Task):
         return " ".join(self.told(tokens))
 
     def picture(self, tokens: NDArray[np.integer], labels: NDArray[np.integer]) -> str:
-        """A sequence above its labels, in columns, "-" where nothing is asked; one label stands alone."""
+        """A sequence above its labels, in columns, "-" where nothing is asked; one label stands alone.
+
+        Raises:
+            ValueError: labels at tokens that are not there.
+        """
         told = self.told(tokens)
         asked = ["-" if label == IGNORE else str(label) for label in labels]
+        if self.card.output == "token" and len(asked) != len(told):
+            raise ValueError(f"{len(asked)} labels do not stand below {len(told)} tokens")
         width = [len(name) for name in told]
         if len(asked) == len(told):
             width = [max(map(len, column)) for column in zip(told, asked, strict=True)]

@@ -26,13 +26,7 @@ from lra_tasks.probes.rearranging import FIRST, Rearranging
 
 @dataclass(frozen=True, kw_only=True)
 class Reverse(Rearranging):
-    """The same symbols backwards.
-
-    Attributes:
-        length: tokens of every sequence, the filler included.
-        load: symbols in a sequence, and in its target.
-        symbols: different symbols in the vocabulary, which are the classes.
-    """
+    """The same symbols backwards."""
 
     card: ClassVar[Card] = Card(
         title="Reverse",

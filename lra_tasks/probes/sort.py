@@ -27,13 +27,7 @@ from lra_tasks.probes.rearranging import FIRST, Rearranging
 
 @dataclass(frozen=True, kw_only=True)
 class Sort(Rearranging):
-    """The same symbols in the order of the alphabet.
-
-    Attributes:
-        length: tokens of every sequence, the filler included.
-        load: symbols in a sequence, and in its target.
-        symbols: different symbols in the vocabulary, which are the classes.
-    """
+    """The same symbols in the order of the alphabet."""
 
     card: ClassVar[Card] = Card(
         title="Sort",

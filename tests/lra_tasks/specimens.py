@@ -112,8 +112,8 @@ class Silent(Honest):
 
 class SeesPads(Honest):
     class Everything(Examples):
-        def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
-            batch = super().batch(rows, pad_to=pad_to)
+        def batch(self, rows: Sequence[int] | NDArray[np.integer]) -> Batch:
+            batch = super().batch(rows)
             return Batch(batch.tokens, torch.ones_like(batch.mask), batch.labels)
 
     def examples(self, split: Split) -> Examples:
@@ -265,8 +265,8 @@ class CrossedTowers(HonestPair):
     shortest = HonestPair.length  # so that the mask stays right
 
     class Crossed(Examples):
-        def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
-            batch = super().batch(rows, pad_to=pad_to)
+        def batch(self, rows: Sequence[int] | NDArray[np.integer]) -> Batch:
+            batch = super().batch(rows)
             first, second = batch.tokens.chunk(2)
             return replace(batch, tokens=torch.cat((first, second.roll(1, 0))))
 
@@ -305,8 +305,8 @@ class LateTargets(HonestTarget):
     """Targets as a decoder would read them, not as it must say them."""
 
     class Late(Examples):
-        def batch(self, rows: Sequence[int] | NDArray[np.integer], *, pad_to: int | None = None) -> Batch:
-            batch = super().batch(rows, pad_to=pad_to)
+        def batch(self, rows: Sequence[int] | NDArray[np.integer]) -> Batch:
+            batch = super().batch(rows)
             return replace(batch, labels=batch.labels.roll(1, 1))
 
     def examples(self, split: Split) -> Examples:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from variants import VARIANTS
-from variants.laws.case import Case, draw
+from variants.laws.case import Case
 
 CONTROLS = [name for name, cls in VARIANTS.items() if cls.caps.family == "control"]
 
@@ -16,7 +16,7 @@ def test_both_passes_run_under_autocast(name: str) -> None:
         case = Case(cls, cls.trials[0], causal)
         for masked in case.masks():
             for dtype in (torch.float32, torch.bfloat16):
-                attention, x = case.build().float(), draw(masked=masked).to(dtype).detached()
+                attention, x = case.build().float(), case.draw(masked=masked).to(dtype).detached()
                 if attention.why_not(x.request()):
                     continue
                 with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -28,7 +28,7 @@ def test_both_passes_run_under_autocast(name: str) -> None:
 @pytest.mark.parametrize("name", ["hierarchical", "lstm", "gru", "mlp_window"])
 def test_autocast_changes_nothing_in_what_it_is_kept_out_of(name: str) -> None:
     case = Case(VARIANTS[name], VARIANTS[name].trials[0], causal=False)
-    attention, x = case.build().float(), draw(masked=True).to(torch.float32)
+    attention, x = case.build().float(), case.draw(masked=True).to(torch.float32)
     expected = attention(x.q, x.k, x.v, key_mask=x.key_mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = attention(x.q, x.k, x.v, key_mask=x.key_mask)

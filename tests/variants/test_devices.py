@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from variants import VARIANTS
-from variants.catalogue import build
-from variants.interface import Attention, Dims
+from variants.interface import Attention
 from variants.kernels import products, stretches
 from variants.laws.asking import gradients
-from variants.laws.case import Case, Inputs, draw
+from variants.laws.case import Case, Inputs
 
 
 def has_twin(attention: Attention, x: Inputs) -> bool:
@@ -61,7 +60,7 @@ def test_nothing_is_made_on_the_default_device(name: str) -> None:
         for causal in (False, True) if cls.caps.causal else (False,):
             case = Case(cls, trial, causal)
             for masked in case.masks():
-                attention, x = case.build(), draw(masked=masked).detached()
+                attention, x = case.build(), case.draw(masked=masked).detached()
                 if not attention.why_not(x.request()):
                     run(attention, x)
                     asked += 1
@@ -86,8 +85,8 @@ def test_stretches_of_several_lines_together_give_the_same(
 ) -> None:
     # Elsewhere than on a CPU what overlaps is copied, and more of it goes together.
     def results(causal: bool, masked: bool) -> list[torch.Tensor]:
-        attention = build(VARIANTS[name], Dims(2, 8, 500), causal=causal, options=options)
-        x = draw(500, masked=masked, batch=3, head_dim=8).detached()
+        case = Case(VARIANTS[name], options, causal)
+        attention, x = case.build(), case.draw(500, masked=masked, batch=3).detached()
         out = attention(x.q, x.k, x.v, key_mask=x.key_mask)
         return [out, *gradients(out, x)]
 

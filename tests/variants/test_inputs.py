@@ -9,7 +9,7 @@ from variants.controls.gru import Gru
 from variants.full.softmax import Softmax
 from variants.interface import Attention, Dims
 from variants.laws.asking import call, gradients
-from variants.laws.case import Case, draw
+from variants.laws.case import Case
 from variants.low_rank.linear import Linear
 from variants.mixer import MultiHead
 
@@ -106,7 +106,7 @@ def test_out_is_the_callers_own_to_write_into(name: str) -> None:
             case = Case(cls, trial, causal)
             attention = case.build()
             for masked in case.masks():
-                x = draw(33, masked=masked).detached()
+                x = case.draw(33, masked=masked).detached()
                 if attention.why_not(x.request()):
                     continue
                 expected = gradients(2 * call(attention, x), x)

@@ -9,7 +9,7 @@ from variants.catalogue import build, find
 from variants.contract import unavailable
 from variants.interface import Attention, Dims
 from variants.laws.asking import call, without_keys
-from variants.laws.case import Case, draw
+from variants.laws.case import Case
 from variants.low_rank.cosformer import Cosformer
 from variants.low_rank.performer import Performer
 
@@ -29,7 +29,7 @@ def words(case: Case) -> str:
 @pytest.mark.parametrize("scale", [1e-4, 5.0])
 @pytest.mark.parametrize("case", STOCHASTIC, ids=words)
 def test_weights_sum_to_one_at_any_scale(case: Case, scale: float) -> None:
-    attention, x = case.build(), draw()
+    attention, x = case.build(), case.draw()
     x.q.mul_(scale)
     x.k.mul_(scale)
     x.v.fill_(1.0)

@@ -10,7 +10,7 @@ from variants.catalogue import find
 from variants.interface import Variant
 from variants.kernels import causal_streams, slabs
 from variants.laws.asking import call, gradients, identical
-from variants.laws.case import Case, Inputs, draw
+from variants.laws.case import Case, Inputs
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def cases(cls: type[Variant]) -> list[Case]:
 def answers(case: Case) -> list[torch.Tensor]:
     attention, found = case.build(), list[torch.Tensor]()
     for masked in case.masks():
-        x: Inputs = draw(masked=masked).detached()
+        x: Inputs = case.draw(masked=masked).detached()
         out = call(attention, x)
         found += [out, *gradients(out, x)]
         with torch.no_grad():

@@ -106,6 +106,11 @@ class Case:
         return self.trial.get("backend", self.cls.caps.backends[0]) in BACKENDS
 
     @property
+    def again(self) -> bool:
+        """Whether it is another backend of what is asked in full beside it."""
+        return self.compiled and "backend" in self.trial
+
+    @property
     def head_dim(self) -> int:
         """Width of a head."""
         return HEAD_DIM if self.device == "cpu" else DEVICE_HEAD_DIM
@@ -135,10 +140,18 @@ class Case:
         heads: int = HEADS,
         head_dim: int | None = None,
     ) -> Inputs:
-        """As the function `draw`, on the device and in the type: the same numbers, rounded."""
-        width = head_dim or self.head_dim
-        drawn = draw(n, m, masked=masked, seed=seed, batch=batch, heads=heads, head_dim=width)
-        return drawn.to(self.dtype, self.device)
+        """Normal q, k and v. A mask drops two keys in five, wherever they are, but never the first."""
+        generator = torch.Generator().manual_seed(seed)
+        width, m = head_dim or self.head_dim, n if m is None else m
+        q, k, v = (
+            torch.randn(batch, heads, length, width, generator=generator, dtype=torch.float64)
+            for length in (n, m, m)
+        )
+        mask = None
+        if masked:
+            mask = torch.rand(batch, m, generator=generator) < 0.6
+            mask[:, 0] = True
+        return Inputs(q, k, v, mask).to(self.dtype, self.device)
 
     def masks(self) -> tuple[bool, ...]:
         """Whether to ask without a key mask and with one."""
@@ -151,27 +164,3 @@ class Case:
         if not self.cls.caps.cross or self.causal:
             return both
         return (*both, (other, LENGTH), (LENGTH, other))
-
-
-def draw(
-    n: int = LENGTH,
-    m: int | None = None,
-    *,
-    masked: bool = False,
-    seed: int = 1,
-    batch: int = 2,
-    heads: int = HEADS,
-    head_dim: int = HEAD_DIM,
-) -> Inputs:
-    """Normal q, k and v in float64. A mask drops two keys in five, wherever they are, but never the first."""
-    generator = torch.Generator().manual_seed(seed)
-    m = n if m is None else m
-    q, k, v = (
-        torch.randn(batch, heads, length, head_dim, generator=generator, dtype=torch.float64)
-        for length in (n, m, m)
-    )
-    if not masked:
-        return Inputs(q, k, v)
-    mask = torch.rand(batch, m, generator=generator) < 0.6
-    mask[:, 0] = True
-    return Inputs(q, k, v, mask)

@@ -51,7 +51,7 @@ def exact_limit(case: Case) -> None:
     """Compare the exact limit with softmax attention at the length, and the widths, that it was built for."""
     if not case.cls.caps.exact_when:
         raise Skipped("it never equals softmax attention, and does not claim to")
-    if case.compiled and case.trial:
+    if case.again:
         raise Skipped("its limit is that of the options, whatever the backend")
     lengths = (97,) if case.compiled else (1, 5, 33, 97)
     shapes = [Dims(HEADS, case.head_dim, n) for n in lengths]
@@ -181,7 +181,7 @@ def _move(leaves: dict[str, Tensor], ways: list[Tensor], step: float) -> None:
 
 def widths(case: Case) -> None:
     """Forward is the twin at other numbers of heads and other head widths too."""
-    if case.compiled and case.trial:
+    if case.again:
         raise Skipped("a compilation for each; asked of the torch backend")
     served = 0
     for heads, head_dim in _WIDTHS:
