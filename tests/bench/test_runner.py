@@ -19,6 +19,7 @@ from bench.runner import _answer, execute, missing
 from results.cell import Cell
 from results.record import Record
 from results.run import Run
+from variants.laws.settings import restored
 
 FAULTY = Path(__file__).with_name("faulty.py")
 
@@ -140,9 +141,11 @@ def test_what_a_file_sets_while_it_is_imported_is_found_too(tmp_path: Path):
         "torch.set_float32_matmul_precision('medium')\nclass Own(Sdpa): pass\n"
     )
     outside = [Outside.parse(f"{own}:Own")]
+    with restored():
+        made = plan(small("memory", ["Own"]), Resolver(outside))
     [record] = execute(
         Run(tmp_path),
-        plan(small("memory", ["Own"]), Resolver(outside)),
+        made,
         limits=Limits(60.0, 2**33),
         watcher=Silent(),
         outside=[entry.reference for entry in outside],

@@ -1,8 +1,12 @@
-"""Draws that are functions of what they are for: no state, so nothing depends on what was drawn before."""
+"""Draws that are functions of what they are for and of one number, not of what was drawn before."""
+
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
+
+Number = TypeVar("Number", int, Tensor)
 
 
 def subsets(state: Int[Tensor, "*#rows"], of: Int[Tensor, "*#rows"], count: int) -> Int[Tensor, "..."]:
@@ -17,9 +21,29 @@ def subsets(state: Int[Tensor, "*#rows"], of: Int[Tensor, "*#rows"], count: int)
     return torch.stack(drawn, -1) if drawn else of[..., None].expand(*of.shape, 0)
 
 
-def mixed(x: Tensor) -> Tensor:
-    """32 mixed bits, in int64: lowbias32 of https://nullprogram.com/blog/2018/07/31/."""
+def mixed(x: Number) -> Number:
+    """32 mixed bits, of a tensor in int64: lowbias32 of https://nullprogram.com/blog/2018/07/31/."""
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
         x = x & 0xFFFFFFFF
         x = (x ^ (x >> shift)) * factor
     return x
+
+
+class Draw(nn.Module):
+    """A random number that is part of a module's state, and no tensor.
+
+    To read a buffer off a GPU is to wait for all that is queued there.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        """Draw 31 bits."""
+        super().__init__()
+        self.number = int(torch.randint(2**31, (), generator=generator))
+
+    def get_extra_state(self) -> int:
+        """The number, for the state dict."""
+        return self.number
+
+    def set_extra_state(self, state: int) -> None:
+        """The number of a state dict."""
+        self.number = state

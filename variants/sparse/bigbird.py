@@ -20,7 +20,7 @@ from torch import Tensor
 from variants.blocked.block_sparse import BlockSparse
 from variants.bounds import LONGEST, check_range
 from variants.interface import Attention, Caps, Dims
-from variants.kernels.draws import mixed, subsets
+from variants.kernels.draws import Draw, mixed, subsets
 from variants.kernels.lists import Lists, remembered
 from variants.pattern import Pattern
 
@@ -74,16 +74,7 @@ class BigBird(BlockSparse):
             self.caps = replace(self.caps, needs_max_len=True)  # pyright: ignore[reportAttributeAccessIssue]
         self.side, self.random_blocks = side, random_blocks
         self.bound = None if random_blocks else self.bound
-        # A number and no buffer: to read one off a GPU is to wait for all that is queued there.
-        self.drawn = int(torch.randint(2**31, (), generator=dims.generator()))
-
-    def get_extra_state(self) -> int:
-        """The draw, which state dicts keep."""
-        return self.drawn
-
-    def set_extra_state(self, state: int) -> None:
-        """Take it from one."""
-        self.drawn = state
+        self.drawn = Draw(dims.generator())
 
     @property
     def pattern(self) -> Pattern | None:
@@ -94,7 +85,9 @@ class BigBird(BlockSparse):
         """Made once for each length, device and draw; anew for each mask."""
         if key_mask is not None:
             return self._listed(blocks, key_mask, device)
-        return remembered(self.made, (blocks, device, self.drawn), lambda: self._listed(blocks, None, device))
+        return remembered(
+            self.made, (blocks, device, self.drawn.number), lambda: self._listed(blocks, None, device)
+        )
 
     def _listed(self, blocks: int, key_mask: Tensor | None, device: torch.device) -> Lists:
         """Own block, window, globals and draws; what a masked end takes from the draws is a masked block."""
@@ -150,10 +143,7 @@ class BigBird(BlockSparse):
             low, high = (x.clamp(min=first).minimum(end) for x in (row - self.side, row + self.side + 1))
         # Candidates are first .. end without low .. high; their numbers have no gap, the blocks do.
         where = (torch.arange(self.dims.heads, device=row.device)[:, None] << 20) + row
-        number = subsets(
-            mixed(mixed(torch.full((), self.drawn, device=row.device)) + where),
-            end - first - (high - low),
-            self.random_blocks,
-        )
+        state, count = mixed(mixed(self.drawn.number) + where), end - first - (high - low)
+        number = subsets(state, count, self.random_blocks)
         beyond = number + first >= low[..., None]
         return (number + first + (high - low)[..., None] * beyond).masked_fill(number < 0, -1)
