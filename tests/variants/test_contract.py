@@ -12,6 +12,7 @@ from torch import Tensor
 from tests.variants.mixer_specimens import MIXER_FAULTS, HonestMixer
 from tests.variants.specimens import ALONE, FAULTS, Honest, NoScale, Raises, ReturnsNothing, Undeclared
 from variants import VARIANTS
+from variants.blocked.shifted_window import ShiftedWindow
 from variants.contract import KNOWN, LAWS, PROVED, Finding, run_contract, unavailable
 from variants.full.flex import Flex
 from variants.full.softmax import Softmax
@@ -112,6 +113,13 @@ def test_elsewhere_the_first_trial_is_asked_of_every_backend() -> None:
     compiled = [f for f in findings if "backend" in f.trial]
     assert {f.status for f in compiled} == {"skipped"}
     assert all("CUDA" in f.message for f in compiled)
+
+
+def test_a_variant_with_a_named_backend_may_refuse_to_be_causal() -> None:
+    class Named(ShiftedWindow):
+        trials = tuple({**trial, "backend": "torch"} for trial in ShiftedWindow.trials)
+
+    assert [f.message for f in run_contract(Named, ["honesty"]) if f.status == "broken"] == []
 
 
 def test_a_failure_on_one_device_is_excused_and_stale_there_alone() -> None:

@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
@@ -164,8 +165,7 @@ def honesty(case: Case) -> None:
     x = case.draw()
     must_serve(attention, x)
     if not caps.causal:
-        dims = Dims(HEADS, case.head_dim, MAX_LEN)
-        _refuses("causal=True", lambda: case.cls(dims, causal=True, **case.trial))  # pyright: ignore[reportArgumentType]
+        _refuses("causal=True", replace(case, causal=True).build)
     short = Inputs(x.q[:, :, :33], x.k, x.v)
     if not caps.cross or case.causal:
         _refuses_call(attention, short, "fewer queries than keys")
