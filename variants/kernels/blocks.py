@@ -24,7 +24,7 @@ from variants.kernels.products import weights_and_slopes
 from variants.kernels.room import Room
 
 # Bytes of gathered keys and values in a slab: what a cache holds; elsewhere, what keeps a device busy.
-_SLAB = {"cpu": 2**22}
+_SLAB = {"cpu": 2**21}
 _SLAB_ELSE = 2**28
 
 _Three = tuple[Tensor, Tensor, Tensor]
@@ -85,10 +85,10 @@ class _Gathered(torch.autograd.Function):
         ctx.save_for_backward(q, k, v)
         ctx.plan = plan
         out = torch.zeros_like(q)
-        rows = _rows(out, plan.lists.block)
+        rows, rooms = _rows(out, plan.lists.block), _rooms(q)
         with torch.autocast(q.device.type, enabled=False):
             for slab in _slabs(plan, k):
-                blocks = _gather((q, k, v), slab, plan.lists.block)
+                blocks = _gather((q, k, v), slab, plan.lists.block, rooms)
                 part = F.scaled_dot_product_attention(*blocks, attn_mask=slab.mask, scale=plan.scale)
                 rows.index_copy_(0, slab.queries.flatten(), _rows(part, plan.lists.block))
         return out
@@ -109,19 +109,25 @@ def _slopes(x: _Three, grad: Tensor, plan: _Plan) -> _Three:
     precise = torch.promote_types(k.dtype, torch.float32)
     found = torch.zeros_like(q), torch.zeros_like(k, dtype=precise), torch.zeros_like(v, dtype=precise)
     into = [_rows(one, block) for one in found]
-    rooms = Room(q), Room(q)
+    gathered, above_room, scored, product = _rooms(q), Room(q, dtype=q.dtype), (Room(q), Room(q)), Room(q)
     for slab in _slabs(plan, k):
-        its = [one.squeeze(1) for one in _gather(x, slab, block)]
-        above = _rows(grad, block).index_select(0, slab.queries.flatten()).view_as(its[0])
+        its = [one.squeeze(1) for one in _gather(x, slab, block, gathered)]
+        above = _select(grad, slab.queries, block, above_room)
         its_q, its_k, its_v, above = (one.to(precise) for one in (*its, above))
         added = () if slab.mask is None else ((slice(None), slab.mask.squeeze(1)),)
-        weights, slopes = weights_and_slopes(its_q, its_k, its_v, added, above, plan.scale, rooms)
-        of_q = torch.bmm(slopes, its_k).mul_(plan.scale)
+        weights, slopes = weights_and_slopes(its_q, its_k, its_v, added, above, plan.scale, scored)
+        of_q = torch.bmm(slopes, its_k, out=product.take(*its_q.shape)).mul_(plan.scale)
         into[0].index_copy_(0, slab.queries.flatten(), _rows(of_q, block).to(q.dtype))
-        of_k, of_v = torch.bmm(slopes.mT, its_q.mul_(plan.scale)), torch.bmm(weights.mT, above)
-        for rows, one in zip(into[1:], (of_k, of_v), strict=True):
-            rows.index_add_(0, slab.keys.flatten(), _rows(one, block))
+        sides = (slopes, its_q.mul_(plan.scale)), (weights, above)
+        for rows, (one, other) in zip(into[1:], sides, strict=True):
+            of_keys = torch.bmm(one.mT, other, out=product.take(*its_k.shape))
+            rows.index_add_(0, slab.keys.flatten(), _rows(of_keys, block))
     return found
+
+
+def _rooms(q: Tensor) -> tuple[Room, Room, Room]:
+    """For what is gathered of q, k and v."""
+    return Room(q, dtype=q.dtype), Room(q, dtype=q.dtype), Room(q, dtype=q.dtype)
 
 
 def _rows(x: Tensor, block: int) -> Float[Tensor, "blocks bW"]:
@@ -147,13 +153,21 @@ def _slabs(plan: _Plan, k: Float[Tensor, "BH T W"]) -> Iterator[_Slab]:
             yield _Slab(group.queries[which] + line * blocks, keys + line * (k.shape[1] // block), mask)
 
 
-def _gather(x: _Three, slab: _Slab, block: int) -> _Three:
+def _gather(x: _Three, slab: _Slab, block: int, rooms: tuple[Room, Room, Room]) -> _Three:
     """The queries, keys and values of a fused call, (T, 1, positions, W) each."""
     q, k, v = (
-        _rows(one, block).index_select(0, which.flatten()).view(len(which), 1, -1, one.shape[-1])
-        for one, which in zip(x, (slab.queries, slab.keys, slab.keys), strict=True)
+        _select(one, which, block, room)[:, None]
+        for one, which, room in zip(x, (slab.queries, slab.keys, slab.keys), rooms, strict=True)
     )
     return q, k, v
+
+
+def _select(x: Tensor, which: Int[Tensor, "T c"], block: int, room: Room) -> Float[Tensor, "T cb W"]:
+    """The blocks of those numbers, in the room."""
+    rows = _rows(x, block)
+    found = room.take(which.numel(), rows.shape[1])
+    torch.index_select(rows, 0, which.flatten(), out=found)
+    return found.view(len(which), -1, x.shape[-1])
 
 
 def block_cost(request: Request, lists: Lists) -> Cost:

@@ -9,12 +9,12 @@ from torch import Tensor
 class Room:
     """Memory for what is computed of one slab after the other, in float32 at least.
 
-    Memory that is fresh costs as much as a few passes over it.
+    Memory that is fresh costs as much as a few passes over it, and is in no cache.
     """
 
-    def __init__(self, like: Tensor) -> None:
-        """Of the type in which slabs of inputs like this one are computed, and where it is."""
-        self.dtype, self.device = torch.promote_types(like.dtype, torch.float32), like.device
+    def __init__(self, like: Tensor, *, dtype: torch.dtype | None = None) -> None:
+        """Where `like` is, of the type in which slabs of inputs like it are computed unless one is named."""
+        self.dtype, self.device = dtype or torch.promote_types(like.dtype, torch.float32), like.device
         self.held = torch.empty(0, dtype=self.dtype, device=self.device)
 
     def take(self, *shape: int) -> Tensor:
