@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bench.commands import options
-from bench.commands.interrupts import Commands
+from bench.commands.interrupts import Commands, in_one_line
 from bench.commands.options import RESULTS, File, Json, Kind, MatrixName, Results, RunName
 
 app = typer.Typer(
@@ -78,15 +78,16 @@ def show(
 
 
 @app.command()
-def plan(matrix: MatrixName, file: File = None, as_json: Json = False) -> None:
-    """Show the cells of a matrix, with their ids, and run nothing."""
+def plan(matrix: MatrixName, file: File = None, results: Results = RESULTS, as_json: Json = False) -> None:
+    """Show the cells of a matrix, with their ids and what they will take, and run nothing."""
     from bench import foreign
-    from bench.commands import arguments, listing, printing
+    from bench.commands import arguments, listing, printing, running
 
     outside, resolver = arguments.resolver_of(file)
-    planned = foreign.plan(arguments.matrix_of(matrix, outside), resolver)
-    rows = listing.plan_rows(planned)
-    arguments.show({"name": planned.plan.name, "cells": rows}, as_json, lambda: printing.table(rows))
+    spec = arguments.matrix_of(matrix, outside)
+    planned = foreign.plan(spec, resolver)
+    rows = listing.plan_rows(planned, running.earlier(results), running.limits(spec))
+    arguments.show({"name": planned.plan.name, "cells": rows}, as_json, lambda: printing.plan_text(rows))
 
 
 @app.command()
@@ -95,6 +96,8 @@ def run(
     name: options.NewRun = None,
     file: File = None,
     retry: options.Retry = False,
+    budget: options.Budget = None,
+    shard: options.Shard = None,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
@@ -103,11 +106,12 @@ def run(
     from bench.commands import arguments, counting, printing, running
     from results.run import Run
 
+    wanted = running.wanted(results, retry=retry, budget=budget, shard=shard)
     outside, resolver = arguments.resolver_of(file)
     spec = arguments.matrix_of(matrix, outside)
     folder = Run.named(name or spec.name, results)
     made = foreign.plan(spec, resolver).plan
-    running.watched(folder, made, spec, [entry.reference for entry in outside], retry=retry)
+    running.watched(folder, made, spec, [entry.reference for entry in outside], wanted=wanted)
     arguments.show(counting.status(folder), as_json, lambda: printing.lines(counting.status_lines(folder)))
     if counting.failed(folder):
         raise typer.Exit(1)
@@ -233,17 +237,12 @@ def env(as_json: Json = False) -> None:
 
 def main() -> None:
     """Entry point of the command."""
-    warnings.showwarning = _say
+    warnings.showwarning = in_one_line
     try:
         app()
     except (ValueError, OSError) as error:
         print(f"attnbench: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _say(message: Warning | str, *_: object) -> None:
-    """A warning in one line; where in our code it arose is nothing to the user."""
-    print(f"attnbench: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

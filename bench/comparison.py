@@ -1,7 +1,7 @@
 """The comparison protocol: two variants timed in turn in one process, so that drift hits both alike."""
 
+from bench.calibration import between, calibrate
 from bench.calls import Make, prepare
-from bench.environment import between, calibrate
 from bench.gate import check
 from bench.speed import MOST_SAMPLES, SETS, timed, work
 from results.cell import ComparisonCell

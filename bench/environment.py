@@ -1,4 +1,4 @@
-"""What machine and software this is, and how fast it is right now."""
+"""What machine and software this is, and what of it is free."""
 
 import functools
 import hashlib
@@ -6,23 +6,14 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.backends import cudnn
 
 from results.cell import Device
-from results.record import Calibration, Environment
-
-# One product of this size takes a few milliseconds on a few CPU cores: long enough to time, short
-# enough to repeat around every cell. The copy is larger than the caches of one core.
-_GEMM = {"cpu": 512, "cuda": 4096}
-_COPY_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
-_TRIES = 4
+from results.record import Environment
 
 
 def environment(device: Device) -> Environment:
@@ -58,43 +49,6 @@ def synchronise(device: Device) -> None:
 def mean_float32() -> None:
     """Let float32 be float32: cuDNN would take 10 bits of its 23 in convolutions and recurrences."""
     cudnn.allow_tf32 = False
-
-
-def calibrate(device: Device) -> tuple[float, float]:
-    """One reading of the machine: FLOP/s of a matrix product, bytes/s of a copy."""
-    return gemm_flops_per_s(device), copy_bytes_per_s(device)
-
-
-def between(before: tuple[float, float], after: tuple[float, float]) -> Calibration:
-    """The readings before and after a measurement, by quantity."""
-    return Calibration(gemm_flops_per_s=(before[0], after[0]), copy_bytes_per_s=(before[1], after[1]))
-
-
-def gemm_flops_per_s(device: Device) -> float:
-    """Rate of one float32 matrix product, FLOP/s: the best of a few, after one to warm up."""
-    n = _GEMM[device]
-    a, b = torch.ones(n, n, device=device), torch.ones(n, n, device=device)
-    out = torch.empty(n, n, device=device)
-    return 2 * n**3 / _best(lambda: torch.mm(a, b, out=out), device)
-
-
-def copy_bytes_per_s(device: Device) -> float:
-    """Rate of a copy, bytes read plus bytes written per second: the best of a few, after one."""
-    source = torch.ones(_COPY_BYTES[device] // 4, device=device)
-    target = torch.empty_like(source)
-    return 2 * source.nbytes / _best(lambda: target.copy_(source), device)
-
-
-def _best(call: Callable[[], Tensor], device: Device) -> float:
-    call()
-    best = float("inf")
-    for _ in range(_TRIES):
-        synchronise(device)
-        start = time.perf_counter()
-        call()
-        synchronise(device)
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 @functools.cache

@@ -1,22 +1,16 @@
 """The loop over the cells that a run does not have yet."""
 
-import random
-import signal
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Protocol, runtime_checkable
 
-from pydantic import ValidationError
-
-from bench.engines.local import Ended, Limits, LocalEngine
-from bench.environment import environment, free_memory
-from bench.worker import Answer, Question, measure
+from bench.disturbance import CALIBRATED
+from bench.engines.local import LocalEngine
+from bench.environment import free_memory
+from bench.measuring import EVERY, FAULTS, Bench, Setup, Wanted
+from bench.order import in_rounds
+from bench.prediction import Predictor
 from results.cell import Cell
-from results.record import Record, Status
+from results.record import Record
 from results.run import Plan, Run
-
-# What is tried again on demand: anything that might end differently.
-FAULTS: tuple[Status, ...] = ("oom", "timeout", "nan", "wrong", "error", "contaminated")
 
 # A child may take this share of the memory that is free when it starts.
 FREE_SHARE = 0.8
@@ -36,107 +30,46 @@ def free_share() -> int:
     return int(FREE_SHARE * free_memory())
 
 
-@runtime_checkable
-class Watcher(Protocol):
-    """Who is told how a run goes on."""
+def missing(run: Run, plan: Plan, wanted: Wanted = EVERY) -> list[Cell]:
+    """The cells of a plan without a record, in the order in which they will be measured."""
+    latest, shard = run.latest(), wanted.shard
+    predictor = Predictor([*wanted.known, *latest.values()], plan.variants)
 
-    def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
-        """The run starts: what it has, and what is left to measure, in order."""
-        ...
+    def cost(cells: Sequence[Cell]) -> float:
+        return predictor.seconds(cells) / len(cells)
 
-    def started(self, cell: Cell) -> None:
-        """A cell starts."""
-        ...
-
-    def ended(self, record: Record) -> None:
-        """A cell has ended and its record is on disk."""
-        ...
-
-
-def missing(run: Run, plan: Plan, *, retry: bool) -> list[Cell]:
-    """The cells of a plan without a record, in the order in which they will be measured.
-
-    Args:
-        run: where the records are.
-        plan: what is wanted.
-        retry: whether cells whose last attempt failed count as missing.
-    """
-    # Shuffled, so that a slow hour of the machine falls on no one variant or length; the same shuffle
-    # each time, so that a resumed run goes on where it was.
-    order = sorted(plan.cells, key=lambda cell: cell.id)
-    random.Random(plan.name).shuffle(order)  # noqa: S311 - an order, not a secret
-    latest = run.latest()
-    return [cell for cell in order if cell.id not in latest or (retry and latest[cell.id].status in FAULTS)]
+    # The order is that of the whole plan, so that a resumed run goes on where it was.
+    return [
+        cell
+        for cell in in_rounds(plan.cells, plan.name, None if wanted.until is None else cost)
+        if (shard is None or shard.has(cell))
+        and (cell.id not in latest or (wanted.retry and latest[cell.id].status in FAULTS))
+    ]
 
 
-def execute(
-    run: Run,
-    plan: Plan,
-    *,
-    limits: Limits,
-    watcher: Watcher,
-    outside: Iterable[str] = (),
-    retry: bool = False,
-) -> list[Record]:
+def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
     """Measure every missing cell, each in a child process, and append its record before the next starts.
+
+    A cell that was measured while the machine was disturbed is queued again, behind all others. While
+    another attnbench measures on this machine, it waits; what that has measured of this run, it leaves.
 
     Args:
         run: the folder of the run.
         plan: what to measure.
-        limits: of each cell.
-        watcher: who is told.
-        outside: files of variants, `path.py:Class`.
-        retry: measure failed cells again.
+        setup: what it is carried out with.
 
     Returns:
         The records of this call.
     """
     run.keep(plan)
-    left = missing(run, plan, retry=retry)
+    left = missing(run, plan, setup.wanted)
     waiting = {cell.id for cell in left}
-    watcher.planned([record for key, record in run.latest().items() if key not in waiting], left)
+    setup.watcher.planned([record for key, record in run.latest().items() if key not in waiting], left)
     engine = LocalEngine(preload({cell.protocol for cell in left}))
-    records: list[Record] = []
     with run.store.writer() as writer:
-        for cell in left:
-            watcher.started(cell)
-            started_at = datetime.now(UTC)
-            question = Question(cell=cell, outside=tuple(outside)).model_dump_json()
-            ended = engine.run(measure, question, limits, run.logs() / f"{cell.id}.log")
-            record = _record(cell, ended, limits, started_at)
-            writer.append(record)
-            records.append(record)
-            watcher.ended(record)
-    return records
-
-
-def _record(cell: Cell, ended: Ended, limits: Limits, started_at: datetime) -> Record:
-    answer = _answer(ended, limits)
-    return Record(
-        cell_id=cell.id,
-        cell=cell,
-        status=answer.status,
-        reason=answer.reason,
-        error=answer.error,
-        measurement=answer.measurement,
-        started_at=started_at,
-        wall_s=ended.seconds,
-        environment=environment(cell.device),
-    )
-
-
-def _answer(ended: Ended, limits: Limits) -> Answer:
-    """The child's own answer, or what its end says where it gave none."""
-    if ended.answer is not None:
-        try:
-            return Answer.model_validate_json(ended.answer)
-        except ValidationError as error:
-            # No answer, however odd, may cost the cells after it.
-            return Answer(status="error", error="Answer", reason=f"an answer that cannot be kept: {error}")
-    if ended.timed_out:
-        return Answer(status="timeout", reason=ended.how(limits))
-    code = ended.exit_code
-    if code == -signal.SIGKILL:
-        return Answer(status="oom", error="Signal", reason="killed from outside, as when memory runs out")
-    error = "Signal" if code is not None and code < 0 else "Exit"
-    return Answer(status="error", error=error, reason=ended.how(limits))
+        bench = Bench(run, plan, setup, writer, engine, left)
+        if clocked := [cell for cell in left if cell.protocol in CALIBRATED]:
+            bench.look(clocked[0].device)
+        while bench.next():
+            pass
+    return bench.records

@@ -8,8 +8,9 @@ import time
 
 from torch.autograd.profiler import profile
 
+from bench.calibration import between, calibrate
 from bench.calls import Call, Make, prepare
-from bench.environment import between, calibrate, synchronise
+from bench.environment import synchronise
 from bench.gate import check
 from results.cell import Device, SpeedCell
 from results.record import Speed, Work

@@ -1,12 +1,14 @@
 """What runs in a child: one cell measured, or one variant checked. Questions and answers are JSON."""
 
+import time
 import traceback
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from bench import comparison, memory, speed, training
+from bench.calibration import between, calibrate
 from bench.calls import DTYPES, Make, NotFinite
 from bench.environment import mean_float32
 from bench.gate import Wrong
@@ -24,6 +26,11 @@ CheckDType = Literal["float64", "float32", "bfloat16"]
 
 # A reason is one line of a table, characters.
 LONGEST_REASON = 300
+
+# Long enough for the system's clocks of its processors, in steps of 10 ms, seconds.
+_MOMENT_S = 0.3
+
+_DEVICE = TypeAdapter[Device](Device)
 
 
 class Question(BaseModel):
@@ -136,6 +143,14 @@ def _as_it_was(before: dict[str, object]) -> None:
     changed = [name for name, value in _shared().items() if value != before[name]]
     if changed:
         raise Meddled(f"the variant changed {', '.join(changed)}")
+
+
+def reading(question: str) -> str:
+    """How fast a device is, and what else runs on its machine: two readings, a moment apart."""
+    device = _DEVICE.validate_python(question)
+    before = calibrate(device)
+    time.sleep(_MOMENT_S)
+    return between(before, calibrate(device)).model_dump_json()
 
 
 class SourcesChanged(RuntimeError):

@@ -67,6 +67,11 @@ class Calibration(_Row):
 
     gemm_flops_per_s: tuple[float, float] = Field(description="square matrix product, FLOP/s")
     copy_bytes_per_s: tuple[float, float] = Field(description="copy of a large buffer, bytes read + written")
+    foreign_load: float | None = Field(
+        default=None,
+        description="share of the processors' time that others used meanwhile, 0 to 1; null where it is not "
+        "known, as in older records",
+    )
 
 
 class Work(_Row):
@@ -186,6 +191,10 @@ class Record(_Row):
     started_at: AwareDatetime
     wall_s: float = Field(description="seconds from start to end of the child process")
     environment: Environment
+
+    def doubted(self, reason: str) -> Self:
+        """The same attempt with the status "contaminated". It replaces this one in a store."""
+        return self.model_copy(update={"status": "contaminated", "reason": reason})
 
     @model_validator(mode="after")
     def _measurement_or_reason(self) -> Self:

@@ -143,13 +143,15 @@ class Run:
     def latest(self) -> dict[str, Record]:
         """The record that counts for each cell: its first measurement, else its last attempt.
 
+        An attempt that was doubted later stands in the files twice; what was written last of it counts.
         Where a plan is in force, only its cells count: records of changed code stay in the files but
         do not mix with those of today's.
         """
         plan = self.plan()
         wanted = None if plan is None else {cell.id for cell in plan.cells}
         chosen: dict[str, Record] = {}
-        for record in sorted(self.store.read(), key=lambda record: record.started_at):
+        attempts = {(record.cell_id, record.started_at): record for record in self.store.read()}
+        for record in sorted(attempts.values(), key=lambda record: record.started_at):
             if wanted is not None and record.cell_id not in wanted:
                 continue
             before = chosen.get(record.cell_id)

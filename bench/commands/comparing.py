@@ -60,7 +60,8 @@ def compare(
     made = foreign.plan(spec, resolver).plan
     # Samples of two sittings are not pairs of one, so nothing is resumed.
     then = "the same command starts a comparison of its own"
-    return run, running.watched(run, made, spec, [entry.reference for entry in outside], then=then)
+    running.watched(run, made, spec, [entry.reference for entry in outside], then=then)
+    return run, list(run.latest().values())
 
 
 def rows(records: Sequence[Record]) -> list[Row]:

@@ -3,6 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
+from bench.commands.clock import clock
+from bench.prediction import Predictor
 from results.record import STATUSES
 from results.run import Run
 
@@ -17,11 +19,21 @@ def status(run: Run) -> dict[str, object]:
         "run": run.name,
         "path": str(run.path),
         "counts": dict(run.counts()),
+        "predicted_s": predicted_s(run),
         "reasons": [
             {"status": status, "cells": count, "reason": reason}
             for (status, reason), count in reasons.most_common()
         ],
     }
+
+
+def predicted_s(run: Run) -> float:
+    """Seconds that the cells left will take, from what those of this run took."""
+    plan, latest = run.plan(), run.latest()
+    if plan is None:
+        return 0.0
+    left = [cell for cell in plan.cells if cell.id not in latest]
+    return Predictor(latest.values(), plan.variants).seconds(left)
 
 
 def failed(run: Run) -> bool:
@@ -38,7 +50,7 @@ def status_lines(run: Run) -> list[str]:
         if counts.get(status)
     ]
     if counts.get("left"):
-        lines.append(f"{counts['left']:6} {'left':<12} not measured yet")
+        lines.append(f"{counts['left']:6} {'left':<12} not measured yet; about {clock(predicted_s(run))}")
     latest = run.latest()
     reasons = Counter(
         f"{record.status}: {record.cell.variant}: {record.reason}"

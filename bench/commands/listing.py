@@ -5,14 +5,18 @@ from collections.abc import Sequence
 import torch
 
 from bench import foreign
+from bench.calibration import calibrate
 from bench.commands.rows import Row
-from bench.environment import calibrate, environment
+from bench.engines.local import Limits
+from bench.environment import environment
 from bench.foreign import Known, Planned
 from bench.planning import specs
+from bench.prediction import Predictor
 from bench.resolver import Resolver
 from lra_tasks import TASKS, catalogue
 from lra_tasks.interface import Task
 from results.cell import TrainingCell
+from results.record import Record
 from results.spec import Spec
 from variants.backends import BACKENDS
 
@@ -58,30 +62,49 @@ def tasks() -> list[Row]:
     ]
 
 
-def plan_rows(planned: Planned) -> list[Row]:
-    """The cells of a plan, each with its id and with why it cannot be measured, if so."""
-    rows: list[Row] = []
+def plan_rows(planned: Planned, known: Sequence[Record], limits: Limits) -> list[Row]:
+    """The cells of a plan, each with its id, with why it cannot be measured, if so, and what it will take.
+
+    What it will take is predicted from what is known of cells like it; the memory is that of its call, above
+    its inputs, and missing where nothing like it is known. What is above its limits is said.
+    """
+    rows, predictor = list[Row](), Predictor(known, planned.plan.variants)
     for cell in planned.plan.cells:
         facts = cell.model_dump(mode="json", exclude={"sources", "variant", "protocol"})
+        unsupported = planned.unsupported[cell.id]
+        peak = None if unsupported else predictor.peak_bytes(cell)
+        seconds = 0.0 if unsupported else predictor.seconds([cell])
         rows.append(
             {
                 "id": cell.id,
                 "protocol": cell.protocol,
                 "variant": " / ".join(str(spec) for spec in specs(cell)),
                 "task": str(cell.task) if isinstance(cell, TrainingCell) else None,
-                "unsupported": planned.unsupported[cell.id],
+                "unsupported": unsupported,
+                "predicted_s": round(seconds, 1),
+                "predicted_mib": None if peak is None else round(peak / 2**20, 1),
+                "predicted": _fate(seconds, peak or 0.0, limits),
                 "cell": {key: value for key, value in facts.items() if key not in ("task", "against")},
             }
         )
     return rows
 
 
+def _fate(seconds: float, peak: float, limits: Limits) -> str | None:
+    """The limit that a cell is predicted to run into."""
+    return "oom" if peak > limits.memory_bytes else "timeout" if seconds > limits.seconds else None
+
+
 def machine() -> Row:
     """The facts of this machine, and how fast it is right now."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    gemm, copy = calibrate(device)
+    now = calibrate(device)
     facts = environment(device).model_dump(mode="json")
-    return {**facts, "gemm_flops_per_s": gemm, "copy_bytes_per_s": copy}
+    return {
+        **facts,
+        "gemm_flops_per_s": now.gemm_flops_per_s,
+        "copy_bytes_per_s": now.copy_bytes_per_s,
+    }
 
 
 def _unavailable(backends: Sequence[str]) -> str:

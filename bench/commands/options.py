@@ -26,6 +26,16 @@ MatrixName = Annotated[
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")]
 
 Retry = Annotated[bool, typer.Option("--retry", help="Measure failed cells again.")]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", metavar="TIME", help="Stop in time, as in 90s, 20m or 1h30m; the short cells come first."
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Of N machines that share the matrix, measure part I."),
+]
 NewRun = Annotated[str | None, typer.Option("--run", help="Name of the run. Default: that of the matrix.")]
 Variants = Annotated[list[str] | None, typer.Argument(metavar="[VARIANT]...", help="Variants to check.")]
 Tasks = Annotated[list[str], typer.Argument(metavar="TASK...", help="Tasks, options and all.")]

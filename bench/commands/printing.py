@@ -1,5 +1,6 @@
 """What people read on a terminal: tables, cards and verdicts. Numbers come in ready-made."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.commands.clock import clock
 from bench.commands.rows import Row, columns
 from results.run import VariantCard
 
@@ -35,6 +37,17 @@ def table(rows: Sequence[Row]) -> None:
     for row in rows:
         shown.add_row(*(escape(_text(row.get(name))) for name in columns(rows)))
     console.print(shown)
+
+
+def plan_text(rows: Sequence[Row]) -> None:
+    """The cells of a plan, and what all of them will take."""
+    table(rows)
+    left = [row for row in rows if not row["unsupported"]]
+    seconds = sum(float(str(row["predicted_s"])) for row in left)
+    refused = f", {len(rows) - len(left)} of them unsupported" if len(left) < len(rows) else ""
+    dear = Counter(str(row["predicted"]) for row in left if row["predicted"])
+    fates = "".join(f"; {count} predicted to end as {fate}" for fate, count in dear.items())
+    lines([f"{len(rows)} cells{refused}; about {clock(seconds)}{fates}"])
 
 
 def listing(rows: Sequence[Row]) -> None:

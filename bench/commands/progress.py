@@ -1,18 +1,16 @@
 """How a run looks while it goes on: a live bar on a terminal, plain lines elsewhere. Always on stderr."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.commands.clock import clock
+from bench.prediction import Predictor
 from results.cell import Cell, ComparisonCell, TrainingCell
 from results.record import Record
-
-# What a cell is taken to last before any of its protocol has ended, seconds.
-_FIRST_GUESS_S = 5.0
 
 
 def describe(cell: Cell) -> str:
@@ -27,49 +25,21 @@ def describe(cell: Cell) -> str:
     )
 
 
-class Estimate:
-    """The time that the cells left will take, from what cells of their protocol took."""
-
-    def __init__(self) -> None:
-        self._walls: dict[str, list[float]] = defaultdict(list)
-
-    def learn(self, record: Record) -> None:
-        """Take in how long one cell took."""
-        self._walls[record.cell.protocol].append(record.wall_s)
-
-    def seconds(self, left: Iterable[Cell]) -> float:
-        """Seconds for these cells, each at the mean of its protocol."""
-        return sum(self._mean(cell.protocol) for cell in left)
-
-    def _mean(self, protocol: str) -> float:
-        walls = self._walls[protocol]
-        return sum(walls) / len(walls) if walls else _FIRST_GUESS_S
-
-
-def clock(seconds: float) -> str:
-    """Seconds as people say them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 class _Counting:
     """What both displays keep: cells done, failed and left."""
 
-    def __init__(self) -> None:
+    def __init__(self, predictor: Predictor) -> None:
         self.left: dict[str, Cell] = {}
         self.failed = 0
         self.total = 0
-        self.estimate = Estimate()
+        self.predictor = predictor
 
     def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
         """See Watcher."""
         self.left = {cell.id: cell for cell in left}
         self.total = len(done) + len(left)
         for record in done:
-            self.estimate.learn(record)
+            self.predictor.learn(record)
 
     def started(self, cell: Cell) -> None:
         """See Watcher."""
@@ -78,11 +48,19 @@ class _Counting:
         """See Watcher."""
         self.left.pop(record.cell_id, None)
         self.failed += record.status not in ("ok", "unsupported")
-        self.estimate.learn(record)
+        self.predictor.learn(record)
+
+    def again(self, cell: Cell) -> None:
+        """See Watcher."""
+        self.left[cell.id] = cell
+
+    def said(self, words: str) -> None:
+        """See Watcher."""
+        raise NotImplementedError
 
     def time_left(self) -> str:
         """Time left, in words."""
-        return clock(self.estimate.seconds(self.left.values()))
+        return clock(self.predictor.seconds(self.left.values()))
 
     def __enter__(self) -> Self:
         return self
@@ -94,8 +72,8 @@ class _Counting:
 class Lines(_Counting):
     """One line a cell, for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__()
+    def __init__(self, console: Console, predictor: Predictor) -> None:
+        super().__init__(predictor)
         self._console = console
 
     def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
@@ -106,12 +84,17 @@ class Lines(_Counting):
     def ended(self, record: Record) -> None:
         """Say what became of one cell."""
         super().ended(record)
+        # A cell that will be measured again does not count twice.
         place = self.total - len(self.left)
         reason = "" if record.reason is None else f": {record.reason}"
         self._say(
             f"[{place}/{self.total}] {record.status:<11} {describe(record.cell)}"
             f" ({record.wall_s:.1f} s; {self.failed} failed, {self.time_left()} left){reason}"
         )
+
+    def said(self, words: str) -> None:
+        """Say it."""
+        self._say(words)
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -120,8 +103,8 @@ class Lines(_Counting):
 class Bar(_Counting):
     """A bar with counts, time left and the cell at hand; cells without a measurement stay above it."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__()
+    def __init__(self, console: Console, predictor: Predictor) -> None:
+        super().__init__(predictor)
         self._progress = Progress(
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -153,6 +136,15 @@ class Bar(_Counting):
             )
         self._show()
 
+    def said(self, words: str) -> None:
+        """Keep it above the bar."""
+        self._progress.console.print(words, markup=False, highlight=False)
+
+    def again(self, cell: Cell) -> None:
+        """One more to do."""
+        super().again(cell)
+        self._show()
+
     def _show(self) -> None:
         self._progress.update(
             self._task,
@@ -170,6 +162,6 @@ class Bar(_Counting):
         self._progress.stop()
 
 
-def display(console: Console) -> Lines | Bar:
-    """The display that fits where the output goes."""
-    return Bar(console) if console.is_terminal else Lines(console)
+def display(console: Console, predictor: Predictor) -> Lines | Bar:
+    """The display that fits where the output goes; the predictor knows how long cells take."""
+    return Bar(console, predictor) if console.is_terminal else Lines(console, predictor)

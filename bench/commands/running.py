@@ -1,16 +1,25 @@
 """`attnbench run`: a plan carried out before somebody's eyes."""
 
+import time
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from bench.commands import interrupts, progress
+from bench.commands.clock import seconds
 from bench.engines.local import Limits
+from bench.environment import environment
 from bench.matrix import Matrix
+from bench.measuring import EVERY, Setup, Wanted
+from bench.order import Shard
+from bench.prediction import Predictor
 from bench.runner import execute, free_share
 from results.record import Record
-from results.run import Plan, Run
+from results.run import Plan, Run, runs
+from results.store import Damaged
 
 GOES_ON = "the same command goes on from there"
 
@@ -21,7 +30,7 @@ def watched(
     matrix: Matrix,
     outside: Sequence[str],
     *,
-    retry: bool = False,
+    wanted: Wanted = EVERY,
     then: str = GOES_ON,
 ) -> list[Record]:
     """Measure what is missing, showing progress on stderr.
@@ -31,7 +40,7 @@ def watched(
         plan: what is wanted.
         matrix: has the limits.
         outside: files of variants.
-        retry: measure failed cells again.
+        wanted: which of the missing cells.
         then: what the same command does after Ctrl-C, in words.
 
     Raises:
@@ -40,16 +49,41 @@ def watched(
     """
     if any(cell.device == "cuda" for cell in plan.cells) and not torch.cuda.is_available():
         raise ValueError(f"{plan.name} has cells with device = 'cuda', and torch sees no CUDA device here")
-    limit = matrix.memory_limit_gib
-    memory = int(limit * 2**30) if limit is not None else free_share()
     console = Console(stderr=True)
     left = interrupts.said(lambda: f"what was measured is in {run.path}; {then}")
-    with left, progress.display(console) as watcher:
-        return execute(
-            run,
-            plan,
-            limits=Limits(matrix.cell_timeout_s, memory),
-            watcher=watcher,
-            outside=outside,
-            retry=retry,
-        )
+    with left, progress.display(console, Predictor(wanted.known, plan.variants)) as watcher:
+        return execute(run, plan, Setup(limits(matrix), watcher, tuple(outside), wanted))
+
+
+def limits(matrix: Matrix) -> Limits:
+    """What a cell of a matrix may take; of memory, if the matrix does not say, a share of what is free."""
+    most = matrix.memory_limit_gib
+    return Limits(matrix.cell_timeout_s, free_share() if most is None else int(most * 2**30))
+
+
+def wanted(results: Path, *, retry: bool, budget: str | None, shard: str | None) -> Wanted:
+    """What the options of the command ask for.
+
+    Raises:
+        ValueError: a budget or a shard that is none.
+    """
+    until = None if budget is None else time.monotonic() + seconds(budget)
+    part = None if shard is None else Shard.parse(shard)
+    return Wanted(retry, part, until, tuple(earlier(results)))
+
+
+def earlier(results: Path) -> list[Record]:
+    """What all runs of a folder know of this machine: of each cell the record that counts."""
+    host = environment("cpu").host
+    found = [record for run in runs(results) for record in _readable(run)]
+    return [record for record in found if record.environment.host == host]
+
+
+def _readable(run: Run) -> list[Record]:
+    # A damaged run is somebody else's trouble: here it only knows less.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Damaged)
+        try:
+            return list(run.latest().values())
+        except ValueError:
+            return []

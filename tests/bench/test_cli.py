@@ -17,6 +17,7 @@ import torch
 from bench import foreign
 from bench.cli import app, main
 from bench.engines.local import Ended, LocalEngine
+from bench.prediction import FIRST_GUESS_S
 from reports import site
 from results.record import STATUSES
 from results.run import Run
@@ -125,6 +126,38 @@ def test_plan_lists_cells_with_their_ids_and_runs_nothing(folder: Path):
     assert len(set(ids)) == 8
     assert set(ids) == Run(folder / "results" / "small").latest().keys()
     assert [bool(row["unsupported"]) for row in plan["cells"]].count(True) == 2
+
+
+def test_plan_predicts_from_what_was_measured(folder: Path, tmp_path: Path):
+    shutil.copy(folder / "small.toml", tmp_path)
+    unknown, known = (document(where, "plan", "small.toml")["cells"] for where in (tmp_path, folder))
+    assert {row["predicted_s"] for row in unknown if not row["unsupported"]} == {FIRST_GUESS_S}
+    assert {row["predicted_mib"] for row in unknown} == {None}
+    measured = [row for row in known if not row["unsupported"]]
+    assert all(0 < row["predicted_s"] < FIRST_GUESS_S for row in measured)
+    assert all(row["predicted_mib"] is not None for row in measured)
+    assert "8 cells, 2 of them unsupported; about" in attnbench(folder, "plan", "small.toml").stdout
+
+
+def test_shards_measure_all_of_a_matrix_between_them(folder: Path, tmp_path: Path):
+    shutil.copy(folder / "small.toml", tmp_path)
+    left = [8]
+    for number in (1, 2, 3):
+        assert attnbench(tmp_path, "run", "small.toml", "--shard", f"{number}/3").returncode == 0
+        counts = document(tmp_path, "status", "small")["counts"]
+        left.append(counts["left"])
+    assert left[-1] == 0
+    assert left == sorted(left, reverse=True)
+    # Nothing was measured twice.
+    assert len(list(Run(tmp_path / "results" / "small").store.read())) == 8
+
+
+def test_a_budget_that_is_too_small_leaves_all_and_says_so(folder: Path, tmp_path: Path):
+    shutil.copy(folder / "small.toml", tmp_path)
+    done = attnbench(tmp_path, "run", "small.toml", "--budget", "1s")
+    assert done.returncode == 0
+    assert "time is up: 8 cells are left" in done.stderr
+    assert "8 left         not measured yet; about 40 s" in done.stdout
 
 
 def test_status_counts_by_status(folder: Path):
@@ -291,7 +324,7 @@ def test_compare_measures_in_turn(folder: Path):
 INTERRUPTS = {
     "check": (["check", "mean", "sdpa", "identity"], 1, "1 of 3 variants were checked"),
     "run": (["run", "small.toml"], 2, "what was measured is in results/small; the same command goes on"),
-    "compare": (["compare", "mean", "sdpa", "-n", "8"], 1, "starts a comparison of its own"),
+    "compare": (["compare", "mean", "sdpa", "-n", "8"], 2, "starts a comparison of its own"),
     "plan": (["plan", "small.toml", "--file", "own.py:MyWindow"], 0, "nothing was written"),
 }
 
@@ -380,6 +413,9 @@ def test_env_says_what_a_record_would_carry(folder: Path):
         (["check", "--file", "odd.py:Vague(x=1)"], "the types of the options of Vague cannot be read"),
         (["status", "torn", "--results", "damaged"], "delete it and run the matrix again"),
         (["check", "--file", "small.toml:A"], "path.py:Class"),
+        (["run", "small.toml", "--budget", "soon"], "a time is written like 90s, 20m or 1h30m, not 'soon'"),
+        (["run", "small.toml", "--budget", "0s"], "not '0s'"),
+        (["run", "small.toml", "--shard", "3/2"], "as in 2/4, not '3/2'"),
         (["compare", "sdpa"], "compare takes two variants, not 1"),
         (["compare", "sdpa", "window(lft=3)"], 'no option "lft"; did you mean left'),
         (["compare", "sdpa", "window(left=-1)"], "left must be at least 0, not -1"),

@@ -13,9 +13,10 @@ import pytest
 
 from bench.engines.local import Ended, Limits
 from bench.matrix import Matrix
+from bench.measuring import Setup, Wanted, _answer
 from bench.planning import plan
 from bench.resolver import Outside, Resolver
-from bench.runner import _answer, execute, missing
+from bench.runner import execute, missing
 from results.cell import Cell
 from results.record import Record
 from results.run import Run
@@ -54,6 +55,12 @@ class Silent:
     def ended(self, record: Record) -> None:
         pass
 
+    def again(self, cell: Cell) -> None:
+        pass
+
+    def said(self, words: str) -> None:
+        pass
+
 
 def small(protocol: str, variants: list[str]) -> Matrix:
     sweep = {"protocol": protocol, "baseline": {"length": 32}, "axes": {"variant": variants}}
@@ -69,9 +76,7 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
     records = execute(
         run,
         made,
-        limits=Limits(seconds=10.0, memory_bytes=2 * 2**30),
-        watcher=Silent(),
-        outside=[entry.reference for entry in outside],
+        Setup(Limits(10.0, 2 * 2**30), Silent(), tuple(entry.reference for entry in outside)),
     )
     assert run.latest() == {record.cell_id: record for record in records}
     return {record.cell.variant.name: record for record in records}
@@ -97,9 +102,9 @@ def test_failures_are_measured_again_only_on_demand(tmp_path: Path):
     outside = [Outside.parse(f"{FAULTY}:Raises")]
     made = plan(small("memory", ["Raises", "sdpa"]), Resolver(outside))
     run, limits = Run(tmp_path), Limits(seconds=60.0, memory_bytes=2**33)
-    references = [entry.reference for entry in outside]
+    references = tuple(entry.reference for entry in outside)
     attempts = [
-        len(execute(run, made, limits=limits, watcher=Silent(), outside=references, retry=retry))
+        len(execute(run, made, Setup(limits, Silent(), references, Wanted(retry=retry))))
         for retry in (False, False, True)
     ]
     assert attempts == [2, 0, 1]
@@ -146,9 +151,7 @@ def test_what_a_file_sets_while_it_is_imported_is_found_too(tmp_path: Path):
     [record] = execute(
         Run(tmp_path),
         made,
-        limits=Limits(60.0, 2**33),
-        watcher=Silent(),
-        outside=[entry.reference for entry in outside],
+        Setup(Limits(60.0, 2**33), Silent(), tuple(entry.reference for entry in outside)),
     )
     assert (record.status, record.error) == ("error", "Meddled")
 
@@ -160,9 +163,9 @@ def test_code_that_changes_after_the_plan_is_not_measured_under_its_name(tmp_pat
     made = plan(small("memory", ["Own"]), Resolver(outside))
     with own.open("a") as file:
         file.write("# another thought\n")
-    references = [entry.reference for entry in outside]
+    references = tuple(entry.reference for entry in outside)
     limits = Limits(seconds=60.0, memory_bytes=2**33)
-    (record,) = execute(Run(tmp_path), made, limits=limits, watcher=Silent(), outside=references)
+    (record,) = execute(Run(tmp_path), made, Setup(limits, Silent(), references))
     assert (record.status, record.error) == ("error", "SourcesChanged")
 
 
@@ -184,11 +187,11 @@ def test_a_crash_is_told_by_its_name_and_any_other_end_by_the_last_line(tmp_path
 def test_a_resumed_run_goes_on_in_the_same_order(tmp_path: Path):
     made = plan(small("memory", ["sdpa", "linear", "mean", "softmax", "window", "identity"]), Resolver())
     run, limits = Run(tmp_path), Limits(seconds=60.0, memory_bytes=2**33)
-    whole = [cell.id for cell in missing(run, made, retry=False)]
+    whole = [cell.id for cell in missing(run, made)]
     first = [cell for cell in made.cells if cell.id == whole[0]]
-    execute(run, made.model_copy(update={"cells": tuple(first)}), limits=limits, watcher=Silent())
+    execute(run, made.model_copy(update={"cells": tuple(first)}), Setup(limits, Silent()))
     run.keep(made)
-    assert [cell.id for cell in missing(run, made, retry=False)] == whole[1:]
+    assert [cell.id for cell in missing(run, made)] == whole[1:]
 
 
 def test_children_end_with_a_killed_runner(tmp_path: Path):

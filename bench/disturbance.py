@@ -1,0 +1,67 @@
+"""Whether the machine was disturbed while a cell was measured, by what is usual in its run.
+
+A cell carries what the machine could do just before and after it, and how much of the processors others
+used meanwhile. What is usual is taken from all cells of the run: a machine that always shares its processors
+is as it is, and a slow minute of a quiet one is not.
+"""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from results.record import Calibration, Comparison, Record, Speed
+
+# The protocols with a clock, whose cells carry readings.
+CALIBRATED = ("speed", "comparison")
+
+# A product this much slower than usual, beside a cell, is a disturbance: on a quiet machine it varies by a
+# few percent, and with one more process to a core it runs at half its rate.
+SLOWEST_GEMM = 0.8
+# So much more of the processors than usual in the hands of others, while the clock ran, is one too.
+MOST_FOREIGN = 0.15
+
+
+class Usual:
+    """What readings of one run are usually like."""
+
+    def __init__(self, readings: Iterable[Calibration]) -> None:
+        """Start with these readings; more may be learnt."""
+        self._gemm: list[float] = []
+        self._foreign: list[float] = []
+        for reading in readings:
+            self.learn(reading)
+
+    def learn(self, reading: Calibration) -> None:
+        """Take in one reading."""
+        self._gemm += reading.gemm_flops_per_s
+        if reading.foreign_load is not None:
+            self._foreign.append(reading.foreign_load)
+
+    def disturbed(self, reading: Calibration) -> str | None:
+        """What was unusual about a reading, in words; None if nothing was."""
+        # Disturbances make readings worse and never better: the better half says what the machine can do.
+        usual, slowest = _quarter(self._gemm, upper=True), min(reading.gemm_flops_per_s)
+        if usual is not None and slowest < SLOWEST_GEMM * usual:
+            return (
+                f"a matrix product beside it ran at {slowest / 1e9:.3g} GFLOP/s, "
+                f"where {usual / 1e9:.3g} are usual in this run"
+            )
+        usual, found = _quarter(self._foreign, upper=False), reading.foreign_load
+        if usual is not None and found is not None and found > usual + MOST_FOREIGN:
+            return (
+                f"other processes used {found:.0%} of the processors meanwhile, "
+                f"where {usual:.0%} are usual in this run"
+            )
+        return None
+
+
+def calibration(record: Record) -> Calibration | None:
+    """The reading that a record carries; None if it has none, as a training has none."""
+    found = record.measurement
+    return found.calibration if isinstance(found, Speed | Comparison) else None
+
+
+def _quarter(values: Sequence[float], *, upper: bool) -> float | None:
+    """The quartile on the better side; None without values."""
+    if len(values) < 2:
+        return values[0] if values else None
+    return statistics.quantiles(values, n=4, method="inclusive")[2 if upper else 0]

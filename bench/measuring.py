@@ -1,0 +1,239 @@
+"""Measuring cells one at a time, each in a child, and judging what came of them."""
+
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from pydantic import ValidationError
+
+from bench.disturbance import Usual, calibration
+from bench.engines.local import Ended, Limits, LocalEngine
+from bench.environment import environment
+from bench.order import Shard
+from bench.prediction import Predictor
+from bench.turns import turn
+from bench.worker import Answer, Question, measure, reading
+from results.cell import Cell, Device
+from results.record import Calibration, Record, Status
+from results.run import Plan, Run
+from results.store import Writer
+
+# What is tried again on demand: anything that might end differently.
+FAULTS: tuple[Status, ...] = ("oom", "timeout", "nan", "wrong", "error", "contaminated")
+
+# A cell that met disturbances so many times stays contaminated: the machine is not quiet.
+MOST_TRIES = 3
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """Who is told how a run goes on."""
+
+    def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
+        """The run starts: what it has, and what is left to measure, in order."""
+        ...
+
+    def started(self, cell: Cell) -> None:
+        """A cell starts."""
+        ...
+
+    def ended(self, record: Record) -> None:
+        """A cell has ended and its record is on disk."""
+        ...
+
+    def again(self, cell: Cell) -> None:
+        """A cell will be measured once more."""
+        ...
+
+    def said(self, words: str) -> None:
+        """What the run waits for, or why it ends before its cells do."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which of the missing cells are to be measured, and for how long.
+
+    Attributes:
+        retry: whether cells whose last attempt failed count as missing.
+        shard: of a matrix that several machines share, the part that is measured here.
+        until: when to stop, by time.monotonic(); cells that would not end by then are left.
+        known: earlier records, from which is predicted what cells will take.
+    """
+
+    retry: bool = False
+    shard: Shard | None = None
+    until: float | None = None
+    known: Sequence[Record] = ()
+
+
+EVERY = Wanted()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run is carried out with.
+
+    Attributes:
+        limits: of each cell.
+        watcher: who is told.
+        outside: files of variants, `path.py:Class`.
+        wanted: which of the missing cells.
+    """
+
+    limits: Limits
+    watcher: Watcher
+    outside: tuple[str, ...] = ()
+    wanted: Wanted = EVERY
+
+
+class Bench:
+    """Where the cells of a run are measured.
+
+    Attributes:
+        queue: the cells that are left, the next one first.
+        records: of what was measured here.
+    """
+
+    def __init__(
+        self, run: Run, plan: Plan, setup: Setup, writer: Writer, engine: LocalEngine, left: Sequence[Cell]
+    ) -> None:
+        """Nothing is measured yet."""
+        self._run, self._setup, self._writer, self._engine = run, setup, writer, engine
+        self._before = self._latest = run.latest()
+        self._predictor = Predictor([*setup.wanted.known, *self._latest.values()], plan.variants)
+        self._usual = Usual(filter(None, map(calibration, self._latest.values())))
+        self._tries = Counter[str]()
+        self._sizes = self._others()
+        self.queue, self.records = deque(left), list[Record]()
+
+    def look(self, device: Device) -> None:
+        """Take a reading of the machine: the first cell has nothing else to be compared with."""
+        with turn(self._setup.watcher.said):
+            found = self._engine.run(reading, device, self._setup.limits, self._run.logs() / "reading.log")
+        if found.answer is not None:
+            self._usual.learn(Calibration.model_validate_json(found.answer))
+
+    def next(self) -> bool:
+        """Measure the next cell, if nobody else has; False if there is none, or the time is up."""
+        if not self.queue and not self._doubted():
+            return False
+        with turn(self._setup.watcher.said):
+            cell = self.queue[0]
+            record = self._elsewhere(cell)
+            if record is not None:
+                self.queue.popleft()
+                self._setup.watcher.ended(record)
+                return True
+            limits = self._limits(cell)
+            if limits is None:
+                return self._stopped()
+            self._setup.watcher.started(cell)
+            started_at = datetime.now(UTC)
+            question = Question(cell=cell, outside=self._setup.outside).model_dump_json()
+            ended = self._engine.run(measure, question, limits, self._run.logs() / f"{cell.id}.log")
+            if ended.timed_out and limits.seconds < self._setup.limits.seconds:
+                # The run's time was up, not the cell's.
+                return self._stopped()
+            self.queue.popleft()
+            self._keep(_record(cell, ended, limits, started_at))
+        return True
+
+    def _limits(self, cell: Cell) -> Limits | None:
+        """The limits of a cell within what is left of the run's time; None if it would not end in it."""
+        limits, until = self._setup.limits, self._setup.wanted.until
+        if until is None:
+            return limits
+        rest = until - time.monotonic()
+        if rest <= self._predictor.seconds([cell]):
+            return None
+        return replace(limits, seconds=min(limits.seconds, rest))
+
+    def _keep(self, record: Record) -> None:
+        """Judge a record, and put it on disk."""
+        found = calibration(record)
+        if found is not None:
+            self._usual.learn(found)
+        record = self._judged(record)
+        self._writer.append(record)
+        self.records.append(record)
+        self._tries[record.cell_id] += 1
+        self._predictor.learn(record)
+        self._setup.watcher.ended(record)
+        self._again(record)
+
+    def _doubted(self) -> bool:
+        """Judge once more what was measured, by all that is known now; whether a cell is queued again."""
+        for number, record in enumerate(self.records):
+            judged = self._judged(record)
+            if judged.status != record.status:
+                self._writer.append(judged)
+                self.records[number] = judged
+                self._again(judged)
+        return bool(self.queue)
+
+    def _judged(self, record: Record) -> Record:
+        """The record, contaminated if the machine was disturbed."""
+        found = calibration(record)
+        reason = self._usual.disturbed(found) if found is not None and record.status == "ok" else None
+        return record if reason is None else record.doubted(reason)
+
+    def _again(self, record: Record) -> None:
+        if record.status == "contaminated" and self._tries[record.cell_id] < MOST_TRIES:
+            self.queue.append(record.cell)
+            self._setup.watcher.again(record.cell)
+
+    def _stopped(self) -> bool:
+        left = len(self.queue)
+        self._setup.watcher.said(f"time is up: {left} cell{'s are' if left > 1 else ' is'} left")
+        return False
+
+    def _elsewhere(self, cell: Cell) -> Record | None:
+        """The record of a cell that another command has measured since this one began."""
+        now = self._others()
+        if now != self._sizes:
+            self._sizes, self._latest = now, self._run.latest()
+        found = self._latest.get(cell.id)
+        return None if found is None or found == self._before.get(cell.id) or found in self.records else found
+
+    def _others(self) -> dict[Path, int]:
+        """The sizes of the files of other commands."""
+        files = self._run.path.glob("*.jsonl")
+        return {path: path.stat().st_size for path in files if path != self._writer.path}
+
+
+def _record(cell: Cell, ended: Ended, limits: Limits, started_at: datetime) -> Record:
+    answer = _answer(ended, limits)
+    return Record(
+        cell_id=cell.id,
+        cell=cell,
+        status=answer.status,
+        reason=answer.reason,
+        error=answer.error,
+        measurement=answer.measurement,
+        started_at=started_at,
+        wall_s=ended.seconds,
+        environment=environment(cell.device),
+    )
+
+
+def _answer(ended: Ended, limits: Limits) -> Answer:
+    """The child's own answer, or what its end says where it gave none."""
+    if ended.answer is not None:
+        try:
+            return Answer.model_validate_json(ended.answer)
+        except ValidationError as error:
+            # No answer, however odd, may cost the cells after it.
+            return Answer(status="error", error="Answer", reason=f"an answer that cannot be kept: {error}")
+    if ended.timed_out:
+        return Answer(status="timeout", reason=ended.how(limits))
+    code = ended.exit_code
+    if code == -signal.SIGKILL:
+        return Answer(status="oom", error="Signal", reason="killed from outside, as when memory runs out")
+    error = "Signal" if code is not None and code < 0 else "Exit"
+    return Answer(status="error", error=error, reason=ended.how(limits))

@@ -1,0 +1,66 @@
+"""The order in which cells are measured, and which of them one of several machines measures."""
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from results.cell import Cell
+
+# What tells cells of one setting apart: all else is the same for them.
+_OWN = {"variant", "against", "sources"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several parts of a matrix, for a machine of its own: part `number` of `count`, from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """The part that `2/4` means.
+
+        Raises:
+            ValueError: it means none.
+        """
+        number, slash, count = text.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal()) or not 1 <= int(number) <= int(count):
+            raise ValueError(f"a shard is written i/n with 1 <= i <= n, as in 2/4, not {text!r}")
+        return cls(int(number), int(count))
+
+    def has(self, cell: Cell) -> bool:
+        """Whether a cell is of this part. Each is of one, and by its identity alone: nobody need ask."""
+        return int(cell.id, 16) % self.count == self.number - 1
+
+
+def setting(cell: Cell) -> str:
+    """All that a cell asks, but of whom."""
+    return json.dumps(cell.model_dump(mode="json", exclude=_OWN), sort_keys=True)
+
+
+def in_rounds(
+    cells: Iterable[Cell], seed: str, cost: Callable[[Sequence[Cell]], float] | None = None
+) -> list[Cell]:
+    """Setting by setting, and of each all variants: wherever it stops, no variant is ahead of another.
+
+    Args:
+        cells: in any order.
+        seed: of the shuffle. A slow hour falls on no one length or variant, and the same seed is the same
+            order, so that a resumed run goes on where it was.
+        cost: of the cells of a setting. If given, settings go from cheap to dear, so that a run that is cut
+            off has the short lengths of all rather than long ones of some.
+    """
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in sorted(cells, key=lambda cell: cell.id):
+        groups[setting(cell)].append(cell)
+    mix = random.Random(seed)  # noqa: S311 - an order, not a secret
+    rounds = list(groups.values())
+    mix.shuffle(rounds)
+    if cost is not None:
+        rounds.sort(key=cost)
+    for group in rounds:
+        mix.shuffle(group)
+    return [cell for group in rounds for cell in group]

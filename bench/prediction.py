@@ -1,0 +1,114 @@
+"""What a cell will take, from what cells like it took: wall time and memory."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from results.cell import Cell
+from results.record import Memory, Record
+from results.run import VariantCard
+
+# What a cell is taken to last before any of its protocol has ended, seconds.
+FIRST_GUESS_S = 5.0
+# Of a cell's wall time, what grows is told from what does not only above this, seconds.
+_GROWS_S = 0.3
+
+# Fields of a cell that make it take longer or shorter, besides its length.
+_SAME = ("causal", "heads", "head_dim", "dtype", "device", "batch", "scope", "pass", "task", "steps")
+
+# A point of a curve over the length: (N, seconds or bytes).
+_Point = tuple[int, float]
+
+
+class Predictor:
+    """Predictions from the records that it has learnt, and from the claims of variants."""
+
+    def __init__(
+        self, records: Iterable[Record] = (), cards: Mapping[str, VariantCard] | None = None
+    ) -> None:
+        """Learn these records; `cards` have the claimed growth of each variant."""
+        self._cards = cards or {}
+        self._walls: dict[str, list[float]] = defaultdict(list)
+        self._times: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+        self._peaks: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+        for record in records:
+            self.learn(record)
+
+    def learn(self, record: Record) -> None:
+        """Take in one record."""
+        cell, found = record.cell, record.measurement
+        if record.status == "unsupported":
+            return
+        self._walls[cell.protocol].append(record.wall_s)
+        self._times[_curve(cell, "protocol")][_length(cell)] = record.wall_s
+        if isinstance(found, Memory):
+            self._peaks[_curve(cell)][_length(cell)] = found.peak_bytes
+
+    def seconds(self, cells: Iterable[Cell]) -> float:
+        """Wall time of these cells, one after another."""
+        return sum(self._seconds(cell) for cell in cells)
+
+    def peak_bytes(self, cell: Cell) -> float | None:
+        """Peak memory of the call of a cell, above its inputs; None where nothing like it is known."""
+        known, length = self._peaks.get(_curve(cell)), _length(cell)
+        if not known:
+            return None
+        claimed = self._claimed(cell, "memory_exponent")
+        return known[length] if length in known else _along(sorted(known.items()), length, claimed)
+
+    def _seconds(self, cell: Cell) -> float:
+        walls = self._walls.get(cell.protocol)
+        if not walls:
+            return FIRST_GUESS_S
+        known, length = self._times.get(_curve(cell, "protocol")), _length(cell)
+        if not known:
+            return sum(walls) / len(walls)
+        if length in known:
+            return known[length]
+        # A short call costs its child and its gate, which do not grow.
+        base = min(walls)
+        growing = [(n, wall - base) for n, wall in sorted(known.items()) if wall - base > _GROWS_S]
+        if not growing:
+            shortest = min(known, key=lambda n: abs(n - length))
+            growing = [(shortest, max(known[shortest] - base, _GROWS_S))]
+        return base + _along(growing, length, self._claimed(cell, "time_exponent"))
+
+    def _claimed(self, cell: Cell, field: str) -> float:
+        card = self._cards.get(str(cell.variant))
+        return 1.0 if card is None else float(getattr(card, field))
+
+
+def _length(cell: Cell) -> int:
+    """The length of a cell; of a training 0, as its task's is part of what it is."""
+    return int(getattr(cell, "length", 0))
+
+
+def _curve(cell: Cell, *more: str) -> tuple[Any, ...]:
+    """What is the same for all cells that differ in length, seed or repetition alone."""
+    kept = {
+        "causal",
+        "heads",
+        "head_dim",
+        "dtype",
+        "device",
+        "batch",
+        "scope",
+        "pass",
+        "task",
+        "steps",
+        *more,
+    }
+    facts = cell.model_dump(mode="json")
+    return (str(cell.variant), *(str(facts.get(name)) for name in sorted(kept)))
+
+
+def _along(points: Sequence[_Point], length: int, claimed: float) -> float:
+    """The value at a length: along a line through the logarithms of the two nearest, or as claimed."""
+    near = sorted(points, key=lambda point: abs(math.log(point[0] or 1) - math.log(length or 1)))[:2]
+    (one, value), *rest = near
+    slope = claimed
+    if rest and rest[0][0] and one and rest[0][1] > 0 and value > 0:
+        slope = math.log(rest[0][1] / value) / math.log(rest[0][0] / one)
+    # A slope from two noisy points may be anything; nobody's time or memory shrinks, or grows as N^3.
+    return value * (length / one) ** min(max(slope, 0.0), 2.5) if one else value

@@ -1,0 +1,38 @@
+"""Turns: of all attnbench commands of one user on a machine, one measures at a time."""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def place() -> Path:
+    """The file that whoever measures holds locked."""
+    return Path(tempfile.gettempdir()) / f"attnbench-{os.getuid()}.turn"
+
+
+@contextmanager
+def turn(waiting: Callable[[str], None]) -> Generator[None]:
+    """Wait for the turn of this process, and keep it for as long as the block lasts.
+
+    The system takes it back from a process that ends, however it ends. Children do not inherit it.
+
+    Args:
+        waiting: told once, in words, whom it waits for, if it has to.
+    """
+    descriptor = os.open(place(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "another process"
+            waiting(f"waiting for attnbench, process {holder}, which measures on this machine")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(OSError):  # who holds it is a courtesy
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

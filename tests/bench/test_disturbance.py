@@ -1,0 +1,90 @@
+"""A disturbed cell is told from a quiet one, and a slow machine from a disturbed one."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bench.calibration import Load, between, calibrate, foreign, load
+from bench.disturbance import Usual
+from results.record import Calibration
+
+
+def reading(gemm: float, foreign_load: float | None = 0.02) -> Calibration:
+    return Calibration(gemm_flops_per_s=(gemm, gemm), copy_bytes_per_s=(1.0, 1.0), foreign_load=foreign_load)
+
+
+QUIET = [reading(2.0e11 * (1 + 0.01 * (i % 5 - 2))) for i in range(20)]
+
+
+def test_quiet_readings_are_not_doubted():
+    usual = Usual(QUIET)
+    assert [usual.disturbed(one) for one in QUIET] == [None] * len(QUIET)
+
+
+def test_a_slow_product_on_either_side_is_a_disturbance():
+    usual = Usual(QUIET)
+    for pair in ((2e11, 1e11), (1e11, 2e11)):
+        words = usual.disturbed(
+            Calibration(gemm_flops_per_s=pair, copy_bytes_per_s=(1.0, 1.0), foreign_load=0.0)
+        )
+        assert words is not None
+        assert "100 GFLOP/s" in words
+        assert "202 are usual" in words
+
+
+def test_others_on_the_processors_are_a_disturbance():
+    words = Usual(QUIET).disturbed(reading(2e11, 0.5))
+    assert words is not None
+    assert words.startswith("other processes used 50% of the processors")
+
+
+def test_a_machine_that_always_shares_is_as_it_is():
+    usual = Usual([reading(1e11, 0.5) for _ in range(8)])
+    assert usual.disturbed(reading(1e11, 0.55)) is None
+
+
+def test_readings_of_a_disturbed_start_are_doubted_once_more_is_known():
+    early = reading(1e11, 0.5)
+    usual = Usual([early])
+    assert usual.disturbed(early) is None
+    for one in QUIET:
+        usual.learn(one)
+    assert usual.disturbed(early) is not None
+
+
+def test_without_readings_nothing_is_doubted():
+    assert Usual([]).disturbed(reading(1.0)) is None
+
+
+def test_foreign_load_is_what_others_took():
+    assert foreign(Load(0.0, 2, 10.0, 5.0), Load(1.0, 2, 11.5, 6.0)) == pytest.approx(0.25)
+    # Clocks of different steps may disagree a little; there is no share below 0 or above 1.
+    assert foreign(Load(0.0, 2, 10.0, 5.0), Load(1.0, 2, 10.9, 6.0)) == 0.0
+    assert foreign(Load(0.0, 1, 0.0, 0.0), Load(0.01, 1, 0.01, 0.0)) is None
+    assert foreign(None, None) is None
+
+
+@pytest.mark.skipif(load() is None, reason="the system does not show the clocks of its processors")
+def test_a_process_that_burns_a_core_is_seen():
+    burn = "import time; end = time.time() + 20\nwhile time.time() < end: pass"
+    with subprocess.Popen([sys.executable, "-c", burn]) as burner:
+        time.sleep(0.3)
+        start = load()
+        time.sleep(0.5)
+        end = load()
+        burner.kill()
+    assert start is not None
+    share = foreign(start, end)
+    assert share is not None
+    # One core at most, of those that this process may use; beside it others may run too.
+    assert share > 0.5 / start.cores
+
+
+def test_a_reading_says_what_ran_between_its_two_ends():
+    before = calibrate("cpu")
+    time.sleep(0.2)
+    found = between(before, calibrate("cpu"))
+    assert min(*found.gemm_flops_per_s, *found.copy_bytes_per_s) > 0
+    assert found.foreign_load is None or 0 <= found.foreign_load <= 1

@@ -1,0 +1,152 @@
+"""Cells are measured in turn, judged, queued again, and left when the time is up."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from bench import measuring
+from bench.engines.local import Ended, Limits
+from bench.measuring import MOST_TRIES, Bench, Setup, Wanted
+from bench.worker import Answer, Question
+from results.cell import Cell
+from results.record import Calibration, Record
+from results.run import Plan, Run
+from tests.results.build import record, speed, speed_cell
+
+LENGTHS = (16, 32, 64, 128, 256)
+QUIET, SLOW = 2e11, 1e11
+
+
+class Engine:
+    """Answers in no time, with the readings that it is given, one after another."""
+
+    def __init__(self, gemm: Iterator[float]) -> None:
+        self.gemm, self.asked = gemm, list[int]()
+
+    def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
+        del job, log
+        cell = Question.model_validate_json(question).cell
+        self.asked.append(getattr(cell, "length", 0))
+        rate = next(self.gemm)
+        if rate == 0:
+            return Ended(None, timed_out=True, exit_code=None, seconds=limits.seconds)
+        reading = Calibration(gemm_flops_per_s=(rate, rate), copy_bytes_per_s=(1.0, 1.0))
+        found = speed().model_copy(update={"calibration": reading})
+        return Ended(Answer(status="ok", measurement=found).model_dump_json(), False, 0, 0.01)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.words, self.queued, self.records = list[str](), list[Cell](), list[Record]()
+
+    def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
+        pass
+
+    def started(self, cell: Cell) -> None:
+        pass
+
+    def ended(self, record: Record) -> None:
+        self.records.append(record)
+
+    def again(self, cell: Cell) -> None:
+        self.queued.append(cell)
+
+    def said(self, words: str) -> None:
+        self.words.append(words)
+
+
+@pytest.fixture(autouse=True)
+def own_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.turns.place", lambda: tmp_path / "turn")
+
+
+def go(
+    folder: Path, gemm: Sequence[float], wanted: Wanted = measuring.EVERY, seconds: float = 60.0
+) -> tuple[Run, Engine, Heard, list[Record]]:
+    run, engine, heard = Run(folder / "run"), Engine(iter(gemm)), Heard()
+    cells = [speed_cell(length=length) for length in LENGTHS]
+    plan = Plan(name="p", description="", cells=tuple(cells), variants={}, tasks={})
+    run.keep(plan)
+    setup = Setup(Limits(seconds, 2**30), heard, (), wanted)
+    with run.store.writer() as writer:
+        bench = Bench(run, plan, setup, writer, engine, cells)  # pyright: ignore[reportArgumentType]
+        while bench.next():
+            pass
+    return run, engine, heard, bench.records
+
+
+def test_a_disturbed_cell_is_queued_behind_all_others(tmp_path: Path):
+    run, engine, heard, _ = go(tmp_path, [QUIET, QUIET, SLOW, QUIET, QUIET, QUIET])
+    assert engine.asked == [16, 32, 64, 128, 256, 64]
+    assert [getattr(cell, "length", 0) for cell in heard.queued] == [64]
+    assert {r.status for r in run.latest().values()} == {"ok"}
+    # What was measured while it was disturbed is kept too.
+    assert [r.status for r in run.store.read()].count("contaminated") == 1
+
+
+def test_a_cell_that_is_disturbed_again_and_again_stays_so(tmp_path: Path):
+    gemm = [QUIET, QUIET, QUIET, QUIET, SLOW, *[SLOW] * (MOST_TRIES - 1)]
+    run, engine, _, _ = go(tmp_path, gemm)
+    assert engine.asked.count(256) == MOST_TRIES
+    last = run.latest()[speed_cell(length=256).id]
+    assert last.status == "contaminated"
+    assert "GFLOP/s" in (last.reason or "")
+
+
+def test_a_disturbance_at_the_start_is_seen_at_the_end(tmp_path: Path):
+    run, engine, _, records = go(tmp_path, [SLOW, QUIET, QUIET, QUIET, QUIET, QUIET])
+    assert engine.asked == [16, 32, 64, 128, 256, 16]
+    latest = run.latest()
+    assert {r.status for r in latest.values()} == {"ok"}
+    assert latest[records[0].cell_id].started_at == records[-1].started_at
+    assert records[0].status == "contaminated"
+
+
+def test_when_the_time_is_up_the_rest_is_left(tmp_path: Path):
+    known = [record(speed_cell(length=length)) for length in LENGTHS]  # each took a second
+    wanted = Wanted(until=time.monotonic() + 0.5, known=known)
+    run, engine, heard, _ = go(tmp_path, [QUIET] * 5, wanted)
+    assert engine.asked == []
+    assert heard.words == ["time is up: 5 cells are left"]
+    assert run.counts()["left"] == 5
+
+
+def test_a_cell_that_the_end_of_the_time_cut_off_has_no_record(tmp_path: Path):
+    known = [record(speed_cell(length=length)) for length in LENGTHS]
+    wanted = Wanted(until=time.monotonic() + 5.0, known=known)
+    run, _, heard, records = go(tmp_path, [QUIET, QUIET, 0.0], wanted)
+    assert [r.status for r in records] == ["ok", "ok"]
+    assert heard.words == ["time is up: 3 cells are left"]
+    assert run.counts()["left"] == 3
+
+
+def test_a_cell_that_ran_into_its_own_limit_has_one(tmp_path: Path):
+    wanted = Wanted(until=time.monotonic() + 50.0)
+    _, _, _, records = go(tmp_path, [QUIET, QUIET, 0.0, QUIET, QUIET], wanted, seconds=1.0)
+    assert [r.status for r in records] == ["ok", "ok", "timeout", "ok", "ok"]
+
+
+def test_what_another_command_has_measured_meanwhile_is_left(tmp_path: Path):
+    class Beside(Engine):
+        def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
+            if not self.asked:
+                with Run(tmp_path / "run").store.writer() as writer:
+                    for length in LENGTHS[2:4]:
+                        writer.append(record(speed_cell(length=length)))
+            return super().run(job, question, limits, log)
+
+    engine, heard = Beside(iter([QUIET] * 5)), Heard()
+    run, cells = Run(tmp_path / "run"), [speed_cell(length=length) for length in LENGTHS]
+    plan = Plan(name="p", description="", cells=tuple(cells), variants={}, tasks={})
+    run.keep(plan)
+    with run.store.writer() as writer:
+        setup = Setup(Limits(60.0, 2**30), heard)
+        bench = Bench(run, plan, setup, writer, engine, cells)  # pyright: ignore[reportArgumentType]
+        while bench.next():
+            pass
+    assert engine.asked == [16, 32, 256]
+    # The display counts them all the same.
+    assert len(heard.records) == 5
+    assert len(list(run.store.read())) == 5

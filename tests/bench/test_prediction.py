@@ -1,0 +1,59 @@
+"""What cells will take follows from what cells like them took."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from bench.prediction import FIRST_GUESS_S, Predictor
+from results.cell import Cell, MemoryCell, SpeedCell
+from results.record import Memory, Record
+from results.spec import Spec
+from tests.results.build import ENVIRONMENT
+
+
+def speed(length: int, name: str = "sdpa", **more: object) -> Cell:
+    return SpeedCell.model_validate({"variant": Spec.parse(name), "length": length, **more})
+
+
+def record(cell: Cell, wall_s: float, peak: int | None = None) -> Record:
+    found = peak and Memory(
+        peak_bytes=peak, saved_bytes=None, inputs_bytes=1, rss_peak_bytes=1, declared_saved_bytes=None
+    )
+    return Record(
+        cell_id=cell.id,
+        cell=cell,
+        status="ok" if found else "timeout",
+        reason=None if found else "slow",
+        measurement=found or None,
+        started_at=datetime.now(UTC),
+        wall_s=wall_s,
+        environment=ENVIRONMENT,
+    )
+
+
+def test_before_anything_is_known_there_is_a_guess():
+    assert Predictor().seconds([speed(64), speed(128)]) == 2 * FIRST_GUESS_S
+
+
+def test_what_was_measured_takes_as_long_again():
+    predictor = Predictor([record(speed(64), 1.0), record(speed(4096), 9.0)])
+    assert predictor.seconds([speed(4096, seed=1)]) == 9.0
+
+
+def test_time_above_that_of_the_shortest_grows_as_it_did():
+    known = [record(speed(n), 0.5 + 1e-7 * n**2) for n in (64, 4096, 8192)]
+    # The shortest is nearly all base, so the two long ones say how it grows.
+    assert Predictor(known).seconds([speed(16384)]) == pytest.approx(0.5 + 1e-7 * 16384**2, rel=0.01)
+
+
+def test_another_variant_is_taken_for_an_average_one():
+    predictor = Predictor([record(speed(64), 1.0), record(speed(128), 3.0)])
+    assert predictor.seconds([speed(64, "linear")]) == 2.0
+
+
+def test_memory_grows_as_it_did():
+    cells = [MemoryCell(variant=Spec.parse("softmax"), length=n) for n in (1024, 2048, 4096)]
+    known = [record(cell, 1.0, 4 * cell.length**2) for cell in cells[:2]]
+    assert Predictor(known).peak_bytes(cells[2]) == pytest.approx(4 * 4096**2)
+    assert Predictor(known).peak_bytes(speed(4096, "softmax")) == pytest.approx(4 * 4096**2)
+    assert Predictor(known).peak_bytes(speed(4096, "linear")) is None
