@@ -218,6 +218,7 @@ def _record(cell: Cell, ended: Ended, limits: Limits, started_at: datetime) -> R
         measurement=answer.measurement,
         started_at=started_at,
         wall_s=ended.seconds,
+        protocol_s=answer.protocol_s,
         environment=environment(cell.device),
     )
 

@@ -51,6 +51,7 @@ class Answer(BaseModel):
     reason: str | None = None
     error: str | None = None
     measurement: Measurement | None = Field(default=None)
+    protocol_s: float | None = None
 
 
 class CheckQuestion(BaseModel):
@@ -89,10 +90,12 @@ def measure(question: str) -> str:
     try:
         resolver = _resolver(asked.outside)
         _unchanged(asked.cell, resolver)
+        start = time.perf_counter()
         measurement = _measure(asked.cell, resolver)
+        took = time.perf_counter() - start
         _as_it_was(before)
         _unchanged(asked.cell, resolver)
-        answer = Answer(status="ok", measurement=measurement)
+        answer = Answer(status="ok", measurement=measurement, protocol_s=took)
     except Exception as error:  # noqa: BLE001 - any fault of a variant is an answer
         # The whole traceback goes to the cell's log; the record keeps its one line.
         traceback.print_exc()

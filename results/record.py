@@ -190,6 +190,11 @@ class Record(_Row):
     measurement: Measurement | None = None
     started_at: AwareDatetime
     wall_s: float = Field(description="seconds from start to end of the child process")
+    protocol_s: float | None = Field(
+        default=None,
+        description="seconds of these that the protocol itself took, from building the variant to the last "
+        "reading. Null without a measurement, and in older records",
+    )
     environment: Environment
 
     def doubted(self, reason: str) -> Self:

@@ -20,6 +20,8 @@ def status(run: Run) -> dict[str, object]:
         "path": str(run.path),
         "counts": dict(run.counts()),
         "predicted_s": predicted_s(run),
+        "wall_s": sum(record.wall_s for record in latest.values()),
+        "protocol_s": sum(record.protocol_s or 0.0 for record in latest.values()),
         "reasons": [
             {"status": status, "cells": count, "reason": reason}
             for (status, reason), count in reasons.most_common()

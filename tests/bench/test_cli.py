@@ -164,6 +164,7 @@ def test_status_counts_by_status(folder: Path):
     status = document(folder, "status", "small")
     assert isinstance(status, dict)
     assert status["counts"] == {"ok": 6, "unsupported": 2, "left": 0}
+    assert 0 < status["protocol_s"] < status["wall_s"]
     assert set(status["counts"]) <= {*STATUSES, "left"}
     assert "no causal form" in status["reasons"][0]["reason"]
     assert "small" in attnbench(folder, "status").stdout
