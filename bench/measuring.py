@@ -1,26 +1,23 @@
 """Measuring cells one at a time, each in a child, and judging what came of them."""
 
-import signal
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from pydantic import ValidationError
-
+from bench.asking import Asker, TimeUp
 from bench.disturbance import Usual, calibration
-from bench.engines.local import Ended, Limits, LocalEngine
-from bench.environment import environment
+from bench.engines.local import Limits, LocalEngine
 from bench.order import Shard
 from bench.prediction import Predictor
 from bench.turns import turn
-from bench.worker import Answer, Question, measure, reading
+from bench.worker import reading
 from results.cell import Cell, Device
-from results.record import Calibration, Record, Status
+from results.record import Calibration, Record
 from results.run import Plan, Run
+from results.status import Status
 from results.store import Writer
 
 # What is tried again on demand: anything that might end differently.
@@ -105,6 +102,7 @@ class Bench:
     ) -> None:
         """Nothing is measured yet."""
         self._run, self._setup, self._writer, self._engine = run, setup, writer, engine
+        self._asker = Asker(engine, setup.limits, run.logs(), setup.outside, setup.wanted.until)
         self._before = self._latest = run.latest()
         self._predictor = Predictor([*setup.wanted.known, *self._latest.values()], plan.variants)
         self._usual = Usual(filter(None, map(calibration, self._latest.values())))
@@ -130,29 +128,17 @@ class Bench:
                 self.queue.popleft()
                 self._setup.watcher.ended(record)
                 return True
-            limits = self._limits(cell)
-            if limits is None:
+            until = self._setup.wanted.until
+            if until is not None and until - time.monotonic() <= self._predictor.seconds([cell]):
                 return self._stopped()
             self._setup.watcher.started(cell)
-            started_at = datetime.now(UTC)
-            question = Question(cell=cell, outside=self._setup.outside).model_dump_json()
-            ended = self._engine.run(measure, question, limits, self._run.logs() / f"{cell.id}.log")
-            if ended.timed_out and limits.seconds < self._setup.limits.seconds:
-                # The run's time was up, not the cell's.
+            try:
+                record = self._asker.record(cell)
+            except TimeUp:
                 return self._stopped()
             self.queue.popleft()
-            self._keep(_record(cell, ended, limits, started_at))
+            self._keep(record)
         return True
-
-    def _limits(self, cell: Cell) -> Limits | None:
-        """The limits of a cell within what is left of the run's time; None if it would not end in it."""
-        limits, until = self._setup.limits, self._setup.wanted.until
-        if until is None:
-            return limits
-        rest = until - time.monotonic()
-        if rest <= self._predictor.seconds([cell]):
-            return None
-        return replace(limits, seconds=min(limits.seconds, rest))
 
     def _keep(self, record: Record) -> None:
         """Judge a record, and put it on disk."""
@@ -205,36 +191,3 @@ class Bench:
         """The sizes of the files of other commands."""
         files = self._run.path.glob("*.jsonl")
         return {path: path.stat().st_size for path in files if path != self._writer.path}
-
-
-def _record(cell: Cell, ended: Ended, limits: Limits, started_at: datetime) -> Record:
-    answer = _answer(ended, limits)
-    return Record(
-        cell_id=cell.id,
-        cell=cell,
-        status=answer.status,
-        reason=answer.reason,
-        error=answer.error,
-        measurement=answer.measurement,
-        started_at=started_at,
-        wall_s=ended.seconds,
-        protocol_s=answer.protocol_s,
-        environment=environment(cell.device),
-    )
-
-
-def _answer(ended: Ended, limits: Limits) -> Answer:
-    """The child's own answer, or what its end says where it gave none."""
-    if ended.answer is not None:
-        try:
-            return Answer.model_validate_json(ended.answer)
-        except ValidationError as error:
-            # No answer, however odd, may cost the cells after it.
-            return Answer(status="error", error="Answer", reason=f"an answer that cannot be kept: {error}")
-    if ended.timed_out:
-        return Answer(status="timeout", reason=ended.how(limits))
-    code = ended.exit_code
-    if code == -signal.SIGKILL:
-        return Answer(status="oom", error="Signal", reason="killed from outside, as when memory runs out")
-    error = "Signal" if code is not None and code < 0 else "Exit"
-    return Answer(status="error", error=error, reason=ended.how(limits))

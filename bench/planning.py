@@ -15,7 +15,7 @@ from bench.resolver import BUILT_IN, SMALL, Resolver
 from bench.roles import lacking
 from bench.sources import digest, module_file
 from lra_tasks.interface import Task
-from results.cell import Cell, ComparisonCell, TrainingCell
+from results.cell import Cell, ComparisonCell, ReachCell, TrainingCell
 from results.run import Plan, TaskCard, VariantCard
 from results.spec import Scalar, Spec
 from variants import catalogue as variants
@@ -78,6 +78,8 @@ def sources(cell: Cell, resolver: Resolver) -> str:
     """The digest of the protocol, the variants and the task of a cell."""
     classes = [resolver.variant(spec) for spec in specs(cell)]
     files = [_file(f"bench.{cell.protocol}"), *(Path(inspect.getfile(cls)) for cls in classes)]
+    if isinstance(cell, ReachCell):
+        files.append(_file({"memory": "bench.memory", "time": "bench.speed"}[cell.limit]))
     # The class of a file may come from another one; the file counts all the same.
     files += resolver.files(specs(cell))
     if any("backend" in spec.options for spec in specs(cell)):

@@ -7,16 +7,17 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from bench import comparison, memory, speed, training
+from bench import comparison, memory, reach, speed, training
 from bench.calibration import between, calibrate
 from bench.calls import DTYPES, Make, NotFinite
 from bench.environment import mean_float32
 from bench.gate import Wrong
 from bench.planning import sources
 from bench.resolver import Outside, Resolver
-from results.cell import Cell, ComparisonCell, Device, MemoryCell, SpeedCell
-from results.record import Comparison, Measurement, Memory, Speed, Status, Training
+from results.cell import Cell, ComparisonCell, Device, MemoryCell, ReachCell, SpeedCell
+from results.record import Comparison, Measurement, Memory, Speed, Training
 from results.spec import Spec
+from results.status import Status
 from variants import contract
 from variants.interface import Dims, Unsupported, Variant
 from variants.laws.settings import settings
@@ -34,12 +35,16 @@ _DEVICE = TypeAdapter[Device](Device)
 
 
 class Question(BaseModel):
-    """A cell to measure, and the files of variants that are not on the contents page."""
+    """A cell to measure, and the files of variants that are not on the contents page.
+
+    Of a search it is one length that is measured.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cell: Cell
     outside: tuple[str, ...] = ()
+    length: int | None = None
 
 
 class Answer(BaseModel):
@@ -91,7 +96,7 @@ def measure(question: str) -> str:
         resolver = _resolver(asked.outside)
         _unchanged(asked.cell, resolver)
         start = time.perf_counter()
-        measurement = _measure(asked.cell, resolver)
+        measurement = _measure(asked.cell, resolver, asked.length)
         took = time.perf_counter() - start
         _as_it_was(before)
         _unchanged(asked.cell, resolver)
@@ -169,7 +174,11 @@ def _resolver(outside: tuple[str, ...]) -> Resolver:
     return Resolver(Outside.parse(text) for text in outside)
 
 
-def _measure(cell: Cell, resolver: Resolver) -> Speed | Memory | Comparison | Training:
+def _measure(cell: Cell, resolver: Resolver, length: int | None) -> Speed | Memory | Comparison | Training:
+    if isinstance(cell, ReachCell):
+        assert length is not None, "a search asks for one length at a time"
+        cell = reach.at(cell, length)
+
     def make(spec: Spec) -> Make:
         return lambda dims: resolver.build(spec, dims, causal=cell.causal)
 

@@ -12,8 +12,9 @@ from reports.pages import render
 from reports.palette import styles
 from reports.plots import Plot, plots
 from reports.tables import Table, tables
-from results.record import STATUSES, Record
+from results.record import Record
 from results.run import Plan, Run
+from results.status import STATUSES
 
 MARK = "attnbench-report.json"  # what tells a report from any other folder
 

@@ -14,8 +14,8 @@ from reports.scores import Board, boards
 from reports.statistics import Estimate
 from reports.summary import SETTING, Panel, Point, grouped, over, panels, place, settle_machines, worst
 from reports.words import faster, interval, number, short, whole
-from results.record import STATUSES
 from results.run import VariantCard
+from results.status import STATUSES
 
 COMPARISON = (*SETTING, "variant", "against", "length")
 

@@ -48,10 +48,9 @@ class _Point(BaseModel):
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-class _Shape(_Point):
-    """A synthetic input: random q, k, v, or x, of this shape."""
+class _Call(_Point):
+    """One call on synthetic inputs: random q, k, v, or x."""
 
-    length: Count = Field(description="number of positions N = M")
     batch: Count = Field(default=1, description="batch size B")
     scope: Scope = Field(default="core", description="core: the attention alone; layer: with its projections")
     pass_: Pass = Field(default="fwd", alias="pass", description="fwd, or fwd_bwd with all gradients")
@@ -60,6 +59,12 @@ class _Shape(_Point):
     def backward(self) -> bool:
         """Whether the backward pass is part of the call."""
         return self.pass_ == "fwd_bwd"  # noqa: S105 - not a password
+
+
+class _Shape(_Call):
+    """A call at one length."""
+
+    length: Count = Field(description="number of positions N = M")
 
 
 class SpeedCell(_Shape):
@@ -85,6 +90,32 @@ class ComparisonCell(_Shape):
     warmup: Index = Field(default=3, description="calls of each before the clock")
     samples: Count = Field(default=30, description="pairs at least")
     seconds: Amount = Field(default=2.0, description="pairs go on until they sum to this many seconds")
+
+
+class ReachCell(_Call):
+    """The longest N at which one call stays within a budget."""
+
+    protocol: Literal["reach"] = "reach"
+    limit: Literal["memory", "time"] = Field(
+        description="what is limited: the peak of a memory cell, or the median latency of a speed cell"
+    )
+    budget: Positive = Field(description="what one call may take, in MiB of memory or in ms of time")
+    shortest: Count = Field(default=256, description="first N that is tried")
+    longest: Count = Field(default=2**20, description="N beyond which nothing is tried")
+    resolution: Positive = Field(
+        default=0.05, description="how far N that fits and N that does not may lie apart, as a share of N"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_searched(self) -> Self:
+        if self.longest < self.shortest:
+            raise ValueError(f"longest = {self.longest} is below shortest = {self.shortest}")
+        return self
+
+    @property
+    def unit(self) -> str:
+        """Of the budget."""
+        return {"memory": "MiB", "time": "ms"}[self.limit]
 
 
 class TrainingCell(_Point):
@@ -123,11 +154,16 @@ class TrainingCell(_Point):
         return self
 
 
-Cell = Annotated[SpeedCell | MemoryCell | ComparisonCell | TrainingCell, Field(discriminator="protocol")]
+Cell = Annotated[
+    SpeedCell | MemoryCell | ComparisonCell | ReachCell | TrainingCell, Field(discriminator="protocol")
+]
 
-CELLS: dict[str, type[SpeedCell] | type[MemoryCell] | type[ComparisonCell] | type[TrainingCell]] = {
+CELLS: dict[
+    str, type[SpeedCell] | type[MemoryCell] | type[ComparisonCell] | type[ReachCell] | type[TrainingCell]
+] = {
     "speed": SpeedCell,
     "memory": MemoryCell,
     "comparison": ComparisonCell,
+    "reach": ReachCell,
     "training": TrainingCell,
 }

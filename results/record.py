@@ -9,21 +9,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from results.cell import Cell
+from results.reach import Reach
+from results.status import Status
 
 SCHEMA_VERSION = 1
-
-Status = Literal["ok", "unsupported", "oom", "timeout", "nan", "wrong", "error", "contaminated"]
-
-STATUSES: dict[Status, str] = {
-    "ok": "measured",
-    "unsupported": "the variant does not have what was asked",
-    "oom": "ran out of memory",
-    "timeout": "passed its time limit and was stopped",
-    "nan": "gave a number that is not finite",
-    "wrong": "gave another output than its own dense twin; not measured",
-    "error": "failed with an exception or a signal",
-    "contaminated": "measured while the machine was disturbed",
-}
 
 
 class _Row(BaseModel):
@@ -175,7 +164,7 @@ class Training(_Row):
     )
 
 
-Measurement = Annotated[Speed | Memory | Comparison | Training, Field(discriminator="protocol")]
+Measurement = Annotated[Speed | Memory | Comparison | Reach | Training, Field(discriminator="protocol")]
 
 
 class Record(_Row):
@@ -189,7 +178,7 @@ class Record(_Row):
     error: str | None = Field(default=None, description="type of the exception")
     measurement: Measurement | None = None
     started_at: AwareDatetime
-    wall_s: float = Field(description="seconds from start to end of the child process")
+    wall_s: float = Field(description="seconds from start to end of the child process, or of all of a search")
     protocol_s: float | None = Field(
         default=None,
         description="seconds of these that the protocol itself took, from building the variant to the last "

@@ -2,7 +2,8 @@
 
 results/<run>/plan-<digest>.json      what was planned; the newest is the one in force
 results/<run>/<writer>.jsonl          records, see results.store
-results/<run>/logs/<cell id>.log      what the cell's process printed, where it printed anything
+results/<run>/logs/<cell id>.log      what the cell's process printed, where it printed anything; of a search
+                                      <cell id>-<length>.log for each length
 """
 
 import hashlib

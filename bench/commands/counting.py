@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bench.commands.clock import clock
 from bench.prediction import Predictor
-from results.record import STATUSES
 from results.run import Run
+from results.status import STATUSES
 
 
 def status(run: Run) -> dict[str, object]:

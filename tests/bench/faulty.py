@@ -119,6 +119,15 @@ class WrongWhenLong(Sdpa):
         return out if q.shape[2] < 24 else out * 2
 
 
+class CrashesWhenLong(Sdpa):
+    """Sound at up to 300 positions."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        if q.shape[2] > 300:
+            _segfault(v)
+        return super().forward(q, k, v, key_mask=key_mask)
+
+
 class WrongInLaterLayers(Sdpa):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         out = super().forward(q, k, v, key_mask=key_mask)

@@ -19,8 +19,8 @@ from bench.cli import app, main
 from bench.engines.local import Ended, LocalEngine
 from bench.prediction import FIRST_GUESS_S
 from reports import site
-from results.record import STATUSES
 from results.run import Run
+from results.status import STATUSES
 
 FAULTY = Path(__file__).with_name("faulty.py")
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.asking import answer as answer_of
 from bench.engines.local import Ended, Limits
 from bench.matrix import Matrix
-from bench.measuring import Setup, Wanted, _answer
+from bench.measuring import Setup, Wanted
 from bench.planning import plan
 from bench.resolver import Outside, Resolver
 from bench.runner import execute, missing
@@ -171,7 +172,7 @@ def test_code_that_changes_after_the_plan_is_not_measured_under_its_name(tmp_pat
 
 def test_an_answer_that_cannot_be_kept_is_a_record_too():
     ended = Ended(answer='{"status": "ok", "x": 1}', timed_out=False, exit_code=0, seconds=1.0)
-    answer = _answer(ended, Limits(seconds=1.0, memory_bytes=1))
+    answer = answer_of(ended, Limits(seconds=1.0, memory_bytes=1))
     assert (answer.status, answer.error) == ("error", "Answer")
 
 

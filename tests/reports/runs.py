@@ -18,12 +18,12 @@ from results.record import (
     Memory,
     Record,
     Speed,
-    Status,
     Training,
     Work,
 )
 from results.run import Plan, Run, TaskCard, VariantCard
 from results.spec import Spec
+from results.status import Status
 
 START = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
 LENGTHS = (256, 512, 1024, 2048, 4096)

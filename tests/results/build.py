@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 from results.cell import Cell, SpeedCell
-from results.record import Calibration, Environment, Measurement, Record, Speed, Status, Work
+from results.record import Calibration, Environment, Measurement, Record, Speed, Work
 from results.spec import Spec
+from results.status import Status
 
 ENVIRONMENT = Environment(
     host="0123abcd",

@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from results.record import STATUSES, Memory, Record
+from results.record import Memory, Record
+from results.status import STATUSES
 from tests.results.build import record, speed_cell
 
 

@@ -1,0 +1,108 @@
+"""A cell asked of children: of one, or for a search of one for each length; and the record of what came."""
+
+import signal
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bench import reach
+from bench.engines.local import Ended, Limits, LocalEngine
+from bench.environment import environment
+from bench.worker import Answer, Question, measure
+from results.cell import Cell, ReachCell
+from results.reach import Probe
+from results.record import Record
+
+
+class TimeUp(Exception):
+    """The time of the run was up before a cell had ended: it is as if it had not begun."""
+
+
+@dataclass
+class Asker:
+    """Asks one cell after another.
+
+    Attributes:
+        engine: has the children.
+        limits: of each child.
+        logs: folder for what they print.
+        outside: files of variants, `path.py:Class`.
+        until: when the run ends, by time.monotonic().
+    """
+
+    engine: LocalEngine
+    limits: Limits
+    logs: Path
+    outside: tuple[str, ...] = ()
+    until: float | None = None
+
+    def record(self, cell: Cell) -> Record:
+        """Measure a cell.
+
+        Raises:
+            TimeUp: the run ends before it.
+        """
+        started_at, self._seconds = datetime.now(UTC), 0.0
+        answer = self._searched(cell) if isinstance(cell, ReachCell) else self._ask(cell)
+        return Record(
+            cell_id=cell.id,
+            cell=cell,
+            status=answer.status,
+            reason=answer.reason,
+            error=answer.error,
+            measurement=answer.measurement,
+            started_at=started_at,
+            wall_s=self._seconds,
+            protocol_s=answer.protocol_s,
+            environment=environment(cell.device),
+        )
+
+    def _searched(self, cell: ReachCell) -> Answer:
+        took = 0.0
+
+        def probe(length: int) -> Probe:
+            nonlocal took
+            found = self._ask(cell, length)
+            took += found.protocol_s or 0.0
+            return reach.judge(
+                cell, length, found.measurement, status=found.status, reason=found.reason, error=found.error
+            )
+
+        found = reach.search(probe, cell)
+        fault = reach.spoiled(found)
+        if fault is not None:
+            return Answer(status=fault.status, reason=fault.reason, error=fault.error)
+        return Answer(status="ok", measurement=found, protocol_s=took)
+
+    def _ask(self, cell: Cell, length: int | None = None) -> Answer:
+        limits = self.limits
+        if self.until is not None:
+            limits = replace(limits, seconds=min(limits.seconds, max(self.until - time.monotonic(), 0.0)))
+        question = Question(cell=cell, outside=self.outside, length=length).model_dump_json()
+        log = self.logs / f"{cell.id if length is None else f'{cell.id}-{length}'}.log"
+        ended = self.engine.run(measure, question, limits, log)
+        self._seconds += ended.seconds
+        if ended.timed_out and limits.seconds < self.limits.seconds:
+            # The run's time was up, not the child's.
+            raise TimeUp
+        return answer(ended, limits)
+
+
+def answer(ended: Ended, limits: Limits) -> Answer:
+    """The child's own answer, or what its end says where it gave none."""
+    if ended.answer is not None:
+        try:
+            return Answer.model_validate_json(ended.answer)
+        except ValidationError as error:
+            # No answer, however odd, may cost the cells after it.
+            return Answer(status="error", error="Answer", reason=f"an answer that cannot be kept: {error}")
+    if ended.timed_out:
+        return Answer(status="timeout", reason=ended.how(limits))
+    code = ended.exit_code
+    if code == -signal.SIGKILL:
+        return Answer(status="oom", error="Signal", reason="killed from outside, as when memory runs out")
+    error = "Signal" if code is not None and code < 0 else "Exit"
+    return Answer(status="error", error=error, reason=ended.how(limits))
