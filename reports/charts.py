@@ -25,11 +25,11 @@ from reports.layout import (
     name,
     percent,
     plain,
+    tokens,
     wrapped,
 )
 from reports.palette import Style, spread
 from reports.statistics import Estimate
-from reports.words import short
 
 SHORT = {"unsupported": "unsup.", "contaminated": "disturbed", "left": "not run"}
 
@@ -87,10 +87,6 @@ def draw(chart: Chart, styles: Mapping[str, Style]) -> Figure:
         return figure
 
 
-def _length(place: float, _: int | None = None) -> str:
-    return short(round(place))
-
-
 def _plainly(value: float, _: int | None = None) -> str:
     return f"{value:,.6g}"
 
@@ -129,7 +125,7 @@ def _axes(axes: Axes, chart: Chart) -> None:
     ticks = [x for x in places if float(x).is_integer() and int(x) & (int(x) - 1) == 0] or places
     axes.xaxis.set_major_locator(FixedLocator(ticks[:: 1 + (len(ticks) - 1) // 12]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_length))
+    axes.xaxis.set_major_formatter(FuncFormatter(tokens))
     if chart.log_y:
         _log(axes, chart)
     else:

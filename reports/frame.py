@@ -1,6 +1,7 @@
 """frame: a run in long form, one row a cell. Reads the run and writes nothing into it."""
 
 import math
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 from reports.metrics import METRICS
 from reports.statistics import Estimate
 from results.cell import CELLS, Cell
+from results.reach import Reach
 from results.record import Environment, Record, Training
 from results.run import Plan, Run
 
@@ -17,11 +19,26 @@ Row = dict[str, Any]
 LEFT = "left"  # the status of a planned cell that has no record; results.run counts it by this name
 
 _TRAINING = ("floor", "parameters", "variant_parameters", "test_correct", "test_total", "best_step")
+_BEYOND = ("beyond", "beyond_status", "beyond_reason", "beyond_spent")
 _WHOLE = (
     "heads", "head_dim", "seed", "repeat", "length", "batch", "warmup", "samples", "layers", "ffn", "steps",
     "evaluate_every", "parameters", "variant_parameters", "test_correct", "test_total", "best_step",
+    "shortest", "longest", "beyond",
 )  # fmt: skip
-_ORDER = ["protocol", "device", "dtype", "scope", "pass", "causal", "task", "variant", "against", "length"]
+_ORDER = [
+    "protocol",
+    "device",
+    "dtype",
+    "scope",
+    "pass",
+    "causal",
+    "task",
+    "variant",
+    "against",
+    "length",
+    "limit",
+    "budget",
+]
 
 
 def frame(run: Run) -> pd.DataFrame:
@@ -29,9 +46,10 @@ def frame(run: Run) -> pd.DataFrame:
 
     Columns: `cell_id`; the fields of every kind of cell, under their names in the record files;
     `variant_name` and `task_name`, without options; `status` ("left" where there is no record),
-    `reason`, `error`, `started_at`, `wall_s`; every metric of `reports.metrics`; what a training
-    says of its network and its floor; `fact_<name>` of the task; `machine`, what computed, in
-    words; `env_<field>` of the environment. What a cell does not have is missing, never 0.
+    `reason`, `error`, `started_at`, `wall_s`; every metric of `reports.metrics`; of a reach the unit of
+    its budget, the length `beyond` it, and what that spent or why it was not measured; what a training
+    says of its network and its floor; `fact_<name>` of the task; `machine`, what computed, in words;
+    `env_<field>` of the environment. What a cell does not have is missing, never 0.
     """
     plan, latest = run.plan(), run.latest()
     rows = [_recorded(record, plan) for record in latest.values()]
@@ -72,7 +90,8 @@ def _columns(rows: list[Row]) -> list[str]:
     return list(
         dict.fromkeys(
             ["cell_id", "protocol", "variant", "variant_name", *fields, "task_name", "status", "reason",
-             "error", "started_at", "wall_s", *metrics, *_TRAINING, *facts, "machine", *environment]
+             "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *facts,
+             "machine", *environment]
         )
     )  # fmt: skip
 
@@ -86,6 +105,8 @@ def _planned(cell: Cell, plan: Plan | None) -> Row:
     task = row.get("task")
     if cell.protocol == "training":
         row["task_name"] = cell.task.name
+    if cell.protocol == "reach":
+        row["budget_unit"] = cell.unit
     card = plan.tasks.get(task) if plan is not None and task is not None else None
     if card is not None:
         row["floor"] = max(card.floors.values(), default=None)
@@ -114,7 +135,19 @@ def _recorded(record: Record, plan: Plan | None) -> Row:
     if isinstance(record.measurement, Training):
         row |= record.measurement.model_dump(include=set(_TRAINING))
         row |= _facts(record.measurement.facts)
+    if isinstance(record.measurement, Reach):
+        row |= _beyond(record.measurement)
     return row
+
+
+def _beyond(found: Reach) -> Row:
+    probe = found.stopped_by
+    if probe is None:
+        return {}
+    spent = None if probe.peak_bytes is None else probe.peak_bytes / 2**20
+    if probe.samples_s is not None:
+        spent = 1e3 * statistics.median(probe.samples_s)
+    return dict(zip(_BEYOND, (probe.length, probe.status, probe.reason, spent), strict=True))
 
 
 def _facts(facts: Mapping[str, float]) -> Row:

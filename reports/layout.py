@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.palette import Style
+from reports.words import short
 
 INK, FAINT, GRID = "#1C1C1C", "#5A5A5A", "#E2E2E2"
 LOOK: dict[Any, Any] = {
@@ -89,6 +90,11 @@ def heading(figure: Figure, frame: Frame, title: str, subtitle: str, notes: Sequ
 def percent(share: float, _: int | None = None) -> str:
     """A share as a tick in per cent."""
     return f"{100 * share:g}"
+
+
+def tokens(length: float, _: int | None = None) -> str:
+    """A length as a tick."""
+    return short(round(length))
 
 
 def plain(axes: Axes) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from reports import statistics
 from reports.statistics import Estimate
 from results.cell import SpeedCell
+from results.reach import Reach
 from results.record import Comparison, Memory, Record, Speed, Training
 
 MEBI = 2**20
@@ -100,6 +101,10 @@ def _saved(record: Record) -> float | None:
     return found.saved_bytes / MEBI
 
 
+def _reach(record: Record) -> float | None:
+    return record.measurement.reach if isinstance(record.measurement, Reach) else None
+
+
 def _ratio(record: Record) -> Estimate | None:
     found = record.measurement
     return statistics.paired_ratio(found.pairs_s) if isinstance(found, Comparison) else None
@@ -164,6 +169,8 @@ METRICS: dict[str, Metric] = {
                "most bytes allocated at a time, above inputs and parameters", _peak),
         Metric("saved_mib", "kept for backward", "MiB", "lower", "log",
                "bytes kept between forward and backward, inputs and parameters aside", _saved),
+        Metric("reach", "reach", "tokens", "higher", "log",
+               "longest sequence at which one call stays within the budget", _reach),
         Metric("time_ratio", "time ratio", "", "lower", "log",
                "median over the pairs of the variant's time over the other's", _ratio, interval=True),
         Metric("accuracy", "test accuracy", "", "higher", "linear",

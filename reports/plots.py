@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reports import reach
+from reports.brackets import brackets
 from reports.bubbles import bubbles
 from reports.charts import Chart, Series, draw
 from reports.frame import Row, rows_of
@@ -56,11 +58,14 @@ class Plot:
 
 
 def plots(table: pd.DataFrame) -> list[Plot]:
-    """Every figure that the cells of this frame can give: speed, memory, accuracy, distance, load."""
+    """Every figure that the cells of this frame can give: speed, memory, reach, accuracy, distance, load."""
     rows = rows_of(table)
     drawn = styles(row["variant"] for row in rows)
     found = [_growth(panel, drawn) for panel in panels(rows, "speed", "latency_ms")]
     found += [_growth(panel, drawn) for panel in panels(rows, "memory", "peak_mib")]
+    for board in reach.boards(rows):
+        figure = brackets(board, drawn)
+        found.append(figure and Plot(board.name, board.title, board.subtitle, board.alt, figure))
     names: dict[str, int] = {}
     for fact in FACTS:
         found += [_over(fact, task, members, drawn, names) for task, members in moving(rows, fact)]

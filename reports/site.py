@@ -22,6 +22,7 @@ MARK = "attnbench-report.json"  # what tells a report from any other folder
 SECTIONS = (
     ("speed", "Speed", ("speed-",), "no speed cells: nothing was timed"),
     ("memory", "Memory", ("memory-",), "no memory cells"),
+    ("reach", "Reach", ("reach",), "no reach cells: no longest sequence was sought"),
     ("growth", "Growth with N", ("exponents",), "too few lengths to fit the growth with N"),
     ("comparison", "Comparison", ("comparison",), "no comparison cells: no two variants were timed in turn"),
     ("accuracy", "Accuracy", ("distance-", "load-", "accuracy-"), "no training cells: no accuracy is known"),

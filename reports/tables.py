@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports import growth
+from reports import growth, reach
 from reports.frame import LEFT, Row, rows_of
 from reports.metrics import METRICS
 from reports.palette import is_reference
@@ -51,6 +51,8 @@ def tables(table: pd.DataFrame, cards: Mapping[str, VariantCard]) -> list[Table]
     found = [_grid(panel) for panel in (*fast, *small)]
     found += [_accuracy(board) for board in boards(rows)]
     found += [_comparison(rows)] if any(row["protocol"] == "comparison" for row in rows) else []
+    bars = [bar for board in reach.boards(rows) for bar in board.bars]
+    found += [_reach(bars)] if bars else []
     fits = [fit for panel in fast + small for fit in growth.fits(panel, cards)]
     found += [_exponents(fits)] if fits else []
     found += [_status(rows)] if any(row["status"] != "ok" for row in rows) else []
@@ -187,6 +189,12 @@ def _said(row: Row) -> tuple[str, ...]:
     return short(row["length"]), where, interval(found, digits=4), str(found.n), row["verdict"]
 
 
+def _reach(bars: Sequence[reach.Bar]) -> Table:
+    shown = tuple(bar.words() for bar in bars)
+    data = pd.DataFrame([bar.row() for bar in bars])
+    return Table("reach", "Reach within a budget", reach.NOTE, reach.HEAD, shown, data)
+
+
 def _exponents(fits: Sequence[growth.Fit]) -> Table:
     shown = tuple(
         (
@@ -204,7 +212,7 @@ def _exponents(fits: Sequence[growth.Fit]) -> Table:
 def _status(rows: Iterable[Row]) -> Table:
     columns = (
         "status", "protocol", "variant", "against", "task", "length", "scope", "pass", "causal", "dtype",
-        "device", "seed", "repeat", "reason", "error", "cell_id",
+        "device", "limit", "budget", "budget_unit", "seed", "repeat", "reason", "error", "cell_id",
     )  # fmt: skip
     data = [{column: row[column] for column in columns} for row in rows if row["status"] != "ok"]
     data.sort(key=lambda row: row["status"])
@@ -226,6 +234,7 @@ def _place(same: Sequence[Row]) -> str:
     lengths = sorted({int(one["length"]) for one in same if one["length"] is not None})
     words = [row["task"], f"against {row['against']}" if row["against"] else None]
     words += ["N = " + ", ".join(map(short, lengths)) if lengths else None, row["scope"], row["pass"]]
+    words += [f"within {row['budget']:g} {row['budget_unit']}" if row["budget_unit"] else None]
     words += ["causal" if row["causal"] else None, row["dtype"], row["device"]]
     seeds = sorted({int(one["seed"]) for one in same})
     words += ["seed " + ", ".join(map(str, seeds)) if row["task"] else None]
