@@ -193,12 +193,14 @@ def test_a_search_is_described_by_its_budget() -> None:
     assert describe(cell(budget=1.5, limit="time")) == "reach sdpa, core fwd, within 1.5 ms, float32"
 
 
-def measured(folder: Path, variant: str, outside: tuple[str, ...] = (), **fields: object) -> Record:
+def measured(
+    folder: Path, variant: str, outside: tuple[str, ...] = (), limits: Limits = ROOMY, **fields: object
+) -> Record:
     """The record of one search, in child processes."""
     sweep = {"protocol": "reach", "baseline": {"variant": variant, "limit": "memory", **fields}}
     matrix = Matrix.model_validate({"name": "reach", "sweep": [sweep]})
     made = plan(matrix, Resolver(Outside.parse(text) for text in outside))
-    (record,) = execute(Run(folder), made, Setup(ROOMY, Silent(), tuple(outside)))
+    (record,) = execute(Run(folder), made, Setup(limits, Silent(), tuple(outside)))
     return record
 
 
@@ -252,18 +254,14 @@ def test_what_is_wrong_or_not_there_is_the_record_of_the_search(tmp_path: Path) 
     assert "no core" in (lacking.reason or "")
 
 
-def test_a_probe_out_of_memory_does_not_fit(tmp_path: Path) -> None:
-    outside = (f"{FAULTY}:EatsTensors",)
-    sweep = {"protocol": "reach", "baseline": {"variant": "EatsTensors", "limit": "memory", "budget": 64.0}}
-    made = plan(
-        Matrix.model_validate({"name": "reach", "sweep": [sweep]}),
-        Resolver(Outside.parse(text) for text in outside),
-    )
-    limits = Limits(seconds=60.0, memory_bytes=2**30)
-    (record,) = execute(Run(tmp_path), made, Setup(limits, Silent(), tuple(outside)))
+@pytest.mark.parametrize(("variant", "status"), [("EatsTensors", "oom"), ("Hangs", "timeout")])
+def test_what_spends_all_memory_or_hangs_does_not_fit(tmp_path: Path, variant: str, status: str) -> None:
+    limits = Limits(seconds=5.0, memory_bytes=2**30)
+    record = measured(tmp_path, variant, (f"{FAULTY}:{variant}",), limits, budget=64.0)
     found = record.measurement
     assert isinstance(found, Reach)
-    assert (record.status, found.reach, found.probes[0].status) == ("ok", 0, "oom")
+    assert (record.status, found.reach, found.probes[0].status) == ("ok", 0, status)
+    assert found.probes[0].reason
 
 
 def test_what_was_not_measured_does_not_fit() -> None:
