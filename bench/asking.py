@@ -81,7 +81,12 @@ class Asker:
         limits = self.limits
         if self.until is not None:
             limits = replace(limits, seconds=min(limits.seconds, max(self.until - time.monotonic(), 0.0)))
-        question = Question(cell=cell, outside=self.outside, length=length).model_dump_json()
+        question = Question(
+            cell=cell,
+            outside=self.outside,
+            length=length,
+            device_memory_bytes=limits.device_memory_bytes,
+        ).model_dump_json()
         log = self.logs / f"{cell.id if length is None else f'{cell.id}-{length}'}.log"
         ended = self.engine.run(measure, question, limits, log)
         self._seconds += ended.seconds

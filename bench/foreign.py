@@ -132,9 +132,10 @@ def _ask(
     modules: Sequence[str],
 ) -> _Answer:
     limits = Limits(PATIENCE_S, free_share())
-    with TemporaryDirectory() as folder:
+    engine = LocalEngine(modules)
+    with TemporaryDirectory(dir=engine.scratch) as folder:
         log = Path(folder) / "log"
-        ended = LocalEngine(modules).run(job, question.model_dump_json(), limits, log)
+        ended = engine.run(job, question.model_dump_json(), limits, log)
         if ended.answer is None:
             names = {spec.name for spec in variants if resolver.origin(spec) != BUILT_IN}
             where = ", ".join(sorted(resolver.outside.get(name, name) for name in names))

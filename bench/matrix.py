@@ -85,6 +85,9 @@ class Matrix(BaseModel):
     memory_limit_gib: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         default=None, description="of one cell; by default four fifths of what is free when the run starts"
     )
+    device_memory_limit_gib: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        default=None, description="of one cell on a CUDA device; by default all that it has"
+    )
     variants: tuple[str, ...] = Field(default=(), description="the axis of sweeps that name no variant")
     sweep: tuple[Sweep, ...] = Field(min_length=1)
 

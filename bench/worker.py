@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from bench import comparison, memory, reach, speed, training
 from bench.calibration import between, calibrate
 from bench.calls import DTYPES, Make, NotFinite
+from bench.engines.limits import limit_device_memory
 from bench.environment import mean_float32
 from bench.gate import Wrong
 from bench.planning import sources
@@ -28,6 +29,8 @@ CheckDType = Literal["float64", "float32", "bfloat16"]
 # A reason is one line of a table, characters.
 LONGEST_REASON = 300
 
+_OUT_OF_MEMORY = ("DefaultCPUAllocator: ", "std::bad_alloc")
+
 # Long enough for the system's clocks of its processors, in steps of 10 ms, seconds.
 _MOMENT_S = 0.3
 
@@ -35,7 +38,7 @@ _DEVICE = TypeAdapter[Device](Device)
 
 
 class Question(BaseModel):
-    """A cell to measure, and the files of variants that are not on the contents page.
+    """A cell to measure, files of variants that are not on the contents page, and a limit for the device.
 
     Of a search it is one length that is measured.
     """
@@ -45,6 +48,7 @@ class Question(BaseModel):
     cell: Cell
     outside: tuple[str, ...] = ()
     length: int | None = None
+    device_memory_bytes: int | None = None
 
 
 class Answer(BaseModel):
@@ -93,6 +97,8 @@ def measure(question: str) -> str:
     # A file may set something while it is imported.
     before = _shared()
     try:
+        if asked.cell.device == "cuda" and asked.device_memory_bytes is not None:
+            limit_device_memory(asked.device_memory_bytes)
         resolver = _resolver(asked.outside)
         _unchanged(asked.cell, resolver)
         start = time.perf_counter()
@@ -102,6 +108,8 @@ def measure(question: str) -> str:
         _unchanged(asked.cell, resolver)
         answer = Answer(status="ok", measurement=measurement, protocol_s=took)
     except Exception as error:  # noqa: BLE001 - any fault of a variant is an answer
+        # Where memory ran out, what the variant holds on to is wanted for the answer.
+        traceback.clear_frames(error.__traceback__)
         # The whole traceback goes to the cell's log; the record keeps its one line.
         traceback.print_exc()
         answer = _fault(error)
@@ -215,5 +223,5 @@ def _status(error: Exception) -> Status:
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # The CPU allocator has no exception of its own.
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in str(error)
+    # The CPU allocator has no exception of its own, and torch makes a RuntimeError of C++'s.
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)

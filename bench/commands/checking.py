@@ -116,7 +116,8 @@ def check(
     engine = LocalEngine(preload(()))
     reports: list[CheckReport] = []
     done = "{} of {} variants were checked".format
-    with interrupts.said(lambda: done(len(reports), len(specs))), TemporaryDirectory() as folder:
+    said = interrupts.said(lambda: done(len(reports), len(specs)))
+    with said, TemporaryDirectory(dir=engine.scratch) as folder:
         for spec, card in zip(specs, cards, strict=True):
             question = CheckQuestion(
                 variant=spec, outside=resolver.references(), device=place.device, dtype=place.dtype

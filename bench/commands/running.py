@@ -57,8 +57,12 @@ def watched(
 
 def limits(matrix: Matrix) -> Limits:
     """What a cell of a matrix may take; of memory, if the matrix does not say, a share of what is free."""
-    most = matrix.memory_limit_gib
-    return Limits(matrix.cell_timeout_s, free_share() if most is None else int(most * 2**30))
+    memory, device = matrix.memory_limit_gib, matrix.device_memory_limit_gib
+    return Limits(
+        seconds=matrix.cell_timeout_s,
+        memory_bytes=free_share() if memory is None else int(memory * 2**30),
+        device_memory_bytes=None if device is None else int(device * 2**30),
+    )
 
 
 def wanted(results: Path, *, retry: bool, budget: str | None, shard: str | None) -> Wanted:

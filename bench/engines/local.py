@@ -4,45 +4,32 @@ Children are forked from a server that has imported torch once and computed noth
 milliseconds, not the seconds of an import, and yet shares nothing with the one before it.
 """
 
-import ctypes
-import faulthandler
+import json
 import multiprocessing
 import os
-import resource
 import signal
 import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing import resource_tracker, util
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from bench.engines import server
+from bench.engines.keeper import GRACE_S, keep
+from bench.engines.limits import Limits
+
+__all__ = ["Ended", "Limits", "LocalEngine"]
 
 # How faulthandler begins.
 _CRASH = "Fatal Python error: "
 
-# A child that has sent its answer gets this long to exit by itself.
-_GRACE_S = 10.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one job may take.
-
-    Attributes:
-        seconds: of wall time, from the start of the child.
-        memory_bytes: of private memory; where the system cannot limit it, it is not limited.
-    """
-
-    seconds: float
-    memory_bytes: int
+# Servers that may be lost in a row before a job is given up.
+_STARTS = 5
 
 
 @dataclass(frozen=True)
@@ -86,12 +73,12 @@ class LocalEngine:
         self._context: BaseContext = multiprocessing.get_context(
             "forkserver" if "forkserver" in methods else "spawn"
         )
-        self._context.set_forkserver_preload(list(preload))
-        # The first child would wait for the server's imports; no job shall pay for them with its time.
-        first = self._process(_nothing)
-        with _sound_start():
-            first.start()
-        first.join()
+        self._context.set_forkserver_preload([server.__name__, *preload])
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files that nobody needs after this command, however it ends."""
+        return Path(util.get_temp_dir())
 
     def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
         """Run `job(question)` in a child and wait for its answer, its end, or its limit.
@@ -101,24 +88,47 @@ class LocalEngine:
             question: its argument.
             limits: of time and memory.
             log: file for all that the child prints; removed again if it prints nothing.
+
+        Raises:
+            RuntimeError: no child could be started.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
-        ours, theirs = self._context.Pipe()
-        child = self._process(_child, theirs, job, question, limits, str(log))
+        keeper, ours = self._start(job, question, limits, str(log))
         started = time.monotonic()
-        child.start()
-        theirs.close()
-        answer, ended = None, False
+        last, in_time = None, False
         try:
-            answer, ended = _listen(ours, child, limits.seconds)
+            in_time = ours.poll(limits.seconds)
+            if in_time:
+                with suppress(EOFError, ConnectionError):
+                    last = ours.recv_bytes()
         finally:
             # Also when Ctrl-C comes in between: no child outlives its job.
-            _stop(child)
-            ours.close()
+            _stop(keeper, ours)
         seconds = time.monotonic() - started
-        if log.exists() and log.stat().st_size == 0:
-            log.unlink()
-        return Ended(answer, not ended and answer is None, child.exitcode if ended else None, seconds)
+        # Two commands may have measured the same cell at the same time.
+        with suppress(FileNotFoundError):
+            if log.stat().st_size == 0:
+                log.unlink()
+        # A keeper that was killed has said nothing.
+        code, answer = (keeper.exitcode, None) if last is None else json.loads(last)
+        return Ended(answer, not in_time, code if in_time else None, seconds)
+
+    def _start(self, *args: object) -> tuple[BaseProcess, Connection]:
+        """A keeper at its work. If the server was killed, long ago or just now, another one is started."""
+        for tried in range(_STARTS):
+            ours, theirs = self._context.Pipe()
+            keeper = self._process(keep, theirs, *args)
+            try:
+                with _sound_start(), theirs:
+                    keeper.start()
+                # The first waits for the server's imports; no job shall pay for them with its time.
+                ours.recv_bytes()
+            except (OSError, EOFError):
+                ours.close()
+                time.sleep(0.1 * tried)
+            else:
+                return keeper, ours
+        raise RuntimeError(f"{_STARTS} servers of child processes in a row ended while one was started")
 
     def _process(self, target: Callable[..., None], *args: object) -> BaseProcess:
         return self._context.Process(target=target, args=args)  # pyright: ignore[reportAttributeAccessIssue] - every concrete context has it
@@ -134,7 +144,11 @@ def _sound_start() -> Generator[None]:
     # It is started with the server otherwise, and lets Ctrl-C through again.
     resource_tracker.ensure_running()
     before = dict(os.environ)
-    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    os.environ |= {
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        server.FOLDER: util.get_temp_dir(),
+    }
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -144,71 +158,18 @@ def _sound_start() -> Generator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def _nothing() -> None:
-    pass
-
-
-def _listen(ours: Connection, child: BaseProcess, seconds: float) -> tuple[str | None, bool]:
-    """The child's answer, if it gives one; and whether it ended by itself."""
-    answer: str | None = None
-    ready = wait([ours, child.sentinel], timeout=seconds)
-    # An answer and the end may come together; the answer counts.
-    if ours in ready or ours.poll():
-        with suppress(EOFError, ConnectionError):
-            answer = str(ours.recv())
-    if ready:
-        child.join(_GRACE_S)
-    return answer, child.exitcode is not None
-
-
-def _stop(child: BaseProcess) -> None:
-    """End what is left of a child and of all that it started."""
-    assert child.pid is not None
-    # The child leads a session of its own, so its group is everything that it started.
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    if child.is_alive():
-        child.kill()
-    child.join()
-
-
-def _child(theirs: Connection, job: Callable[[str], str], question: str, limits: Limits, log: str) -> None:
-    """The life of a child: its own session, its limits, its log; then the job."""
-    os.setsid()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    _end_with_server()
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    faulthandler.enable()
-    _limit_memory(limits.memory_bytes)
-    threading.Thread(target=_die_with_parent, args=(theirs,), daemon=True).start()
-    try:
-        theirs.send(job(question))
-    except BaseException:
-        traceback.print_exc()
-        raise
-
-
-def _limit_memory(most: int) -> None:
-    # Private writable memory is what a computation takes; the address space as a whole is not, since
-    # torch maps far more than it uses.
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-
-
-def _end_with_server() -> None:
-    """On Linux, have the kernel kill this child when the fork server ends, as it does with the runner.
-
-    The watcher below does the same everywhere, unless the child holds the interpreter's lock for good.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _die_with_parent(theirs: Connection) -> None:
-    """End this child and all it started when the other end of its pipe is gone."""
+def _stop(keeper: BaseProcess, ours: Connection) -> None:
+    """Have a keeper end what is left and itself; then make sure."""
+    assert keeper.pid is not None
+    with suppress(OSError):
+        ours.send_bytes(b"")
     with suppress(EOFError, OSError):
-        theirs.recv()
-    os.killpg(0, signal.SIGKILL)
+        while ours.poll(GRACE_S):
+            ours.recv_bytes()
+    ours.close()
+    # The keeper leads a session of its own, so its group is everything that did not leave it.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(keeper.pid, signal.SIGKILL)
+    if keeper.is_alive():
+        keeper.kill()
+    keeper.join()
