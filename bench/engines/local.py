@@ -28,6 +28,9 @@ __all__ = ["Ended", "Limits", "LocalEngine"]
 # How faulthandler begins.
 _CRASH = "Fatal Python error: "
 
+# The exit code that multiprocessing gives to a child whose server is gone.
+_UNKNOWN = 255
+
 # Servers that may be lost in a row before a job is given up.
 _STARTS = 5
 
@@ -90,7 +93,7 @@ class LocalEngine:
             log: file for all that the child prints; removed again if it prints nothing.
 
         Raises:
-            RuntimeError: no child could be started.
+            OSError: no child could be started.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         keeper, ours = self._start(job, question, limits, str(log))
@@ -109,8 +112,7 @@ class LocalEngine:
         with suppress(FileNotFoundError):
             if log.stat().st_size == 0:
                 log.unlink()
-        # A keeper that was killed has said nothing.
-        code, answer = (keeper.exitcode, None) if last is None else json.loads(last)
+        code, answer = (_silent(keeper), None) if last is None else json.loads(last)
         return Ended(answer, not in_time, code if in_time else None, seconds)
 
     def _start(self, *args: object) -> tuple[BaseProcess, Connection]:
@@ -128,7 +130,7 @@ class LocalEngine:
                 time.sleep(0.1 * tried)
             else:
                 return keeper, ours
-        raise RuntimeError(f"{_STARTS} servers of child processes in a row ended while one was started")
+        raise ChildProcessError(f"no child process can be started; {_STARTS} servers of them ended in a row")
 
     def _process(self, target: Callable[..., None], *args: object) -> BaseProcess:
         return self._context.Process(target=target, args=args)  # pyright: ignore[reportAttributeAccessIssue] - every concrete context has it
@@ -156,6 +158,11 @@ def _sound_start() -> Generator[None]:
         os.environ.clear()
         os.environ |= before
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _silent(keeper: BaseProcess) -> int | None:
+    """The exit code of a keeper that said nothing: it was killed, and perhaps the server that knows too."""
+    return -signal.SIGKILL if keeper.exitcode == _UNKNOWN else keeper.exitcode
 
 
 def _stop(keeper: BaseProcess, ours: Connection) -> None:

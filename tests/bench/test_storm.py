@@ -56,11 +56,18 @@ FATES = {
     "WritesEverywhere": ("ok", ""),
     "ForksTwins": ("ok", ""),
 }
-# Those of them that are quick, and leave nothing that would outlive the keeper's being killed.
+# What the storm is made of: quick ones, and none that leaves what would outlive a keeper that is killed.
 QUICK = [
-    name
-    for name, (status, _) in FATES.items()
-    if status not in ("timeout", "oom") and name not in ("LeavesSession", "LeavesDaemon")
+    "Sound",
+    "Raises",
+    "GivesNan",
+    "Exits0",
+    "Segfaults",
+    "Prints",
+    "LeavesChild",
+    "ClosesEverything",
+    "WritesEverywhere",
+    "ForksTwins",
 ]
 BLOWS = 50
 
@@ -106,6 +113,10 @@ class Place:
                     yield int(path.name), (path / "cmdline").read_text().replace("\0", " ")
             except OSError:
                 continue
+
+    def wait_for(self, runner: subprocess.Popen[bytes]) -> None:
+        """Wait until a run has come as far as a record of its own."""
+        wait_until(lambda: runner.poll() is not None or any(self.run.path.glob(f"*-{runner.pid}-*.jsonl")))
 
     def records(self) -> list[Record]:
         """All that is in the store; a line that cannot be read is an error."""
@@ -178,7 +189,7 @@ def test_a_file_that_raises_while_it_is_imported_ends_the_command_and_says_so(tm
 
 
 MANY = 'cell_timeout_s = 60\n[[sweep]]\nprotocol = "memory"\nbaseline = { length = 16 }\n' + axes(
-    [*QUICK, "Sound", "sdpa", "mean"], f", repeat = {list(range(16))}"
+    [*QUICK, "sdpa", "mean"], f", repeat = {list(range(7))}"
 )
 
 
@@ -188,8 +199,11 @@ def test_every_cell_is_measured_once_whatever_is_killed(tmp_path: Path):
     blows = Counter[str]()
     runner = place.start()
     while blows.total() < BLOWS:
-        time.sleep(rng.uniform(0.0, 0.4))
-        blow = rng.choices(["process", "runner", "interrupt"], [40, 6, 4])[0]
+        # The first one falls while the command plans, and so do some others; most while it measures.
+        if blows.total() and rng.random() < 0.9:
+            place.wait_for(runner)
+        time.sleep(rng.uniform(0.0, 0.2))
+        blow = rng.choices(["process", "runner", "interrupt"], [44, 4, 2])[0]
         strike(blow, runner, rng)
         blows[blow] += 1
         if blow != "process":
@@ -212,10 +226,11 @@ def test_every_cell_is_measured_once_whatever_is_killed(tmp_path: Path):
 
 
 def strike(blow: str, runner: subprocess.Popen[bytes], rng: random.Random) -> None:
-    """Kill the runner, or one of what stands below it, or interrupt it. It must be at work."""
+    """Kill the runner, or one of what stands below it, or interrupt it."""
     if blow == "process":
-        # The server, the tracker of its resources, a keeper, a worker, or what a worker has started.
-        wait_until(lambda: runner.poll() is not None or descendants(runner.pid) != [])
+        # The server, the tracker of its resources, a keeper, a worker, or what a worker has started. A server
+        # that still imports, alone with the tracker, is let be: it would be killed for ever.
+        wait_until(lambda: runner.poll() is not None or len(descendants(runner.pid)) > 2)
     assert runner.poll() is None, "the run ended in the storm"
     if blow == "process":
         with suppress(ProcessLookupError, IndexError):
