@@ -6,9 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from results.cell import ComparisonCell, DType, MemoryCell, SpeedCell
-from variants.interface import Cost, Dims, Request, Unsupported, Variant
-from variants.mixer import SequenceMixer, as_mixer
+from bench import scopes
+from bench.compiling import compiled
+from bench.scopes import Make, ShapeCell
+from results.cell import DType
+from variants.interface import Cost, Request, Unsupported, Variant
+
+__all__ = ["DTYPES", "RATE", "Call", "Make", "NotFinite", "prepare"]
 
 DTYPES: dict[DType, torch.dtype] = {
     "float64": torch.float64,
@@ -17,7 +21,9 @@ DTYPES: dict[DType, torch.dtype] = {
     "float16": torch.float16,
 }
 
-Make = Callable[[Dims], Variant]
+# AdamW moves a weight by about its rate a step, whatever the gradient. At this one, the weights of the
+# thousandth timed step are still within a thousandth of those that passed the gate.
+RATE = 1e-6
 
 
 class NotFinite(ArithmeticError):
@@ -29,74 +35,102 @@ class Call:
     """One variant at one shape, ready to be called.
 
     Attributes:
-        module: the attention (scope core) or the layer.
-        variant: the attention, or the SequenceMixer that is the layer.
-        inputs: q, k, v (core) or x (layer), in several sets of equal shape and other values.
+        module: the attention (scope core), its layer, or a network.
+        variants: the attentions in it, or the SequenceMixers that are its layers: one, or of a network all.
+        inputs: q, k, v (core), x (layer) or tokens (model), in several sets of equal shape and other values.
         cotangents: the gradient of the output that a backward pass starts from.
         backward: whether a call includes the backward pass.
+        compiled: what torch.compile makes of the module, if that is what is called.
+        optimizer: of all that the module learns, if a call ends with a step of it.
     """
 
     module: nn.Module
-    variant: Variant
+    variants: tuple[Variant, ...]
     inputs: list[tuple[Tensor, ...]]
     cotangents: Tensor
     backward: bool
+    compiled: Callable[..., Tensor] | None = None
+    optimizer: torch.optim.Optimizer | None = None
 
     def __call__(self, turn: int) -> Tensor | tuple[Tensor | None, ...]:
-        """Call once, with the inputs whose turn it is. Gradients are returned, never accumulated."""
+        """Call once, with the inputs whose turn it is.
+
+        Gradients are returned, never accumulated; a step leaves those of its own for the next to drop.
+        """
         inputs = self.inputs[turn % len(self.inputs)]
         if not self.backward:
             with torch.no_grad():
-                return self.module(*inputs)
-        out = self.module(*inputs)
-        wanted = [*inputs, *self.module.parameters()]
+                return self.run(*inputs)
+        out = self.run(*inputs)
+        if self.optimizer is not None:
+            return self._step(self.optimizer, out, inputs)
         # allow_unused: a control may ignore q and k altogether.
-        return torch.autograd.grad(out, wanted, self.cotangents, allow_unused=True)
+        return torch.autograd.grad(out, self.wanted(inputs), self.cotangents, allow_unused=True)
+
+    @property
+    def run(self) -> Callable[..., Tensor]:
+        """What is called."""
+        return self.module if self.compiled is None else self.compiled
+
+    def wanted(self, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        """What a backward pass gives the gradients of: inputs, unless they are tokens, and weights."""
+        return [x for x in (*inputs, *self.module.parameters()) if x.requires_grad]
+
+    def _step(self, optimizer: torch.optim.Optimizer, out: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The end of a training step, as in bench.training; inputs have gradients too, as in a network."""
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(out, self.cotangents)
+        optimizer.step()
+        for x in inputs:
+            x.grad = None
+        return out.detach()
 
     def cost(self) -> Cost:
-        """The variant's own account of one call."""
-        return self.variant.cost(self.request())
+        """The account of one call by the variant itself, or by the first of a network's."""
+        return self.variants[0].cost(self.request())
 
     def request(self) -> Request:
         """The call as a question to the variant."""
-        first, dims = self.inputs[0][0], self.variant.dims
-        length = first.shape[-2]
+        first, dims = self.inputs[0][0], self.variants[0].dims
+        # Tokens have no axis behind that of positions.
+        length = first.shape[-2 if first.is_floating_point() else -1]
         return Request(
             batch=first.shape[0],
             heads=dims.heads,
             queries=length,
             keys=length,
             head_dim=dims.head_dim,
-            dtype=first.dtype,
+            dtype=self.cotangents.dtype,
             device=first.device.type,
         )
 
 
-def prepare(cell: SpeedCell | MemoryCell | ComparisonCell, make: Make, *, sets: int) -> Call:
-    """Build the variant of a cell and draw `sets` sets of normal inputs.
+def prepare(cell: ShapeCell, make: Make, *, sets: int) -> Call:
+    """Build the variant of a cell with what is around it, and draw `sets` sets of inputs.
 
     Raises:
-        Unsupported: the variant cannot be built like this, or has no core.
+        Unsupported: the variant cannot be built like this, has no core, or learns nothing in a step.
     """
-    dtype, width = DTYPES[cell.dtype], cell.heads * cell.head_dim
-    variant = make(Dims(heads=cell.heads, head_dim=cell.head_dim, max_len=cell.length, seed=cell.seed))
+    dtype = DTYPES[cell.dtype]
     generator = torch.Generator().manual_seed(cell.seed)
-    core = cell.scope == "core"
-    if core and isinstance(variant, SequenceMixer):
-        raise Unsupported([no_core(type(variant))])
-    module = variant if core else as_mixer(variant, generator=generator)
+    module, variants = scopes.build(cell, make, generator)
     module = module.to(device=cell.device, dtype=dtype).train(cell.backward)
-    shape = (cell.batch, cell.heads, cell.length, cell.head_dim) if core else (cell.batch, cell.length, width)
+    optimizer = None
+    if cell.pass_ == "step":  # noqa: S105 - not a password
+        optimizer = _optimizer(module, type(variants[0]), cell.scope)
+    return Call(
+        module=module,
+        variants=variants,
+        inputs=[scopes.inputs(cell, dtype, generator) for _ in range(sets)],
+        cotangents=scopes.cotangents(cell, dtype, generator),
+        backward=cell.backward,
+        compiled=compiled(module) if cell.compile else None,
+        optimizer=optimizer,
+    )
 
-    def draw() -> Tensor:
-        return torch.randn(shape, generator=generator).to(device=cell.device, dtype=dtype)
 
-    inputs = [
-        tuple(draw().requires_grad_(cell.backward) for _ in range(3 if core else 1)) for _ in range(sets)
-    ]
-    return Call(module, variant, inputs, draw(), cell.backward)
-
-
-def no_core(cls: type[Variant]) -> str:
-    """Why a SequenceMixer has no cell of scope core."""
-    return f'{cls.__name__} takes x, not q, k and v: it has no core; measure it with scope = "layer"'
+def _optimizer(module: nn.Module, cls: type[Variant], scope: str) -> torch.optim.Optimizer:
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        wider = 'scope = "layer" or "model"' if scope == "core" else 'scope = "model"'
+        raise Unsupported([f"{cls.__name__} has nothing to learn in scope {scope}: step with {wider}"])
+    return torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.0)

@@ -171,7 +171,7 @@ def compare(
     batch: Annotated[int, typer.Option(help="Batch size B.")] = 1,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    scope: Annotated[str, typer.Option(help="core or layer.")] = "core",
+    scope: Annotated[str, typer.Option(help="core, layer or model.")] = "core",
     causal: Annotated[bool, typer.Option("--causal", help="Compare the causal forms.")] = False,
     seconds: Annotated[float, typer.Option(help="Timed seconds for each length and pass.")] = 2.0,
     results: Results = RESULTS,

@@ -1,11 +1,13 @@
 """The comparison protocol: two variants timed in turn in one process, so that drift hits both alike."""
 
+from bench.caches import Flush
 from bench.calibration import between, calibrate
-from bench.calls import Make, prepare
+from bench.calls import Call, Make, prepare
+from bench.compiling import made_since, parts, refuse_if_more
 from bench.gate import check
 from bench.speed import MOST_SAMPLES, SETS, timed, work
 from results.cell import ComparisonCell
-from results.record import Comparison
+from results.record import Comparison, Gate
 
 
 def measure(cell: ComparisonCell, make: Make, make_against: Make) -> Comparison:
@@ -14,13 +16,16 @@ def measure(cell: ComparisonCell, make: Make, make_against: Make) -> Comparison:
     Raises:
         Unsupported: one of the two does not have what the cell asks.
         NotFinite, Wrong: one of the two does not pass the gate.
+        NotCompiled: torch.compile was asked for, and made nothing of one or was not done before the clock.
     """
     ours = prepare(cell, make, sets=SETS)
     theirs = prepare(cell, make_against, sets=SETS)
-    gates = (check(ours, cell.dtype), check(theirs, cell.dtype))
+    gates = (_gated(ours, cell), _gated(theirs, cell))
     for turn in range(cell.warmup):
         ours(turn)
         theirs(turn)
+    made = parts() if cell.compile else None
+    flush = Flush(cell.device)
     before = calibrate(cell.device)
     pairs: list[tuple[float, float]] = []
     total = 0.0
@@ -28,16 +33,28 @@ def measure(cell: ComparisonCell, make: Make, make_against: Make) -> Comparison:
         turn = len(pairs)
         # Whoever goes second finds a warmer machine: take turns.
         if turn % 2 == 0:
-            one = timed(ours, turn, cell.device)
-            other = timed(theirs, turn, cell.device)
+            one = timed(ours, turn, cell.device, flush)
+            other = timed(theirs, turn, cell.device, flush)
         else:
-            other = timed(theirs, turn, cell.device)
-            one = timed(ours, turn, cell.device)
+            other = timed(theirs, turn, cell.device, flush)
+            one = timed(ours, turn, cell.device, flush)
         pairs.append((one, other))
         total += one + other
+    if made is not None:
+        refuse_if_more(made)
     return Comparison(
         pairs_s=pairs,
         gates=gates,
+        l2_flushed=flush.flushes,
         calibration=between(before, calibrate(cell.device)),
         work=(work(ours), work(theirs)),
     )
+
+
+def _gated(call: Call, cell: ComparisonCell) -> Gate | None:
+    """The gate, with which it is compiled where it is."""
+    before = parts() if cell.compile else None
+    gate = check(call, cell.dtype)
+    if before is not None:
+        made_since(before)
+    return gate

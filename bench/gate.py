@@ -6,13 +6,13 @@ gets a record and no number.
 """
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.calls import Call, NotFinite
+from bench.entering import Entered, entering
 from results.cell import DType
 from results.record import Gate
 from variants.interface import Attention, Variant
@@ -22,7 +22,6 @@ from variants.mixer import SequenceMixer
 # difference between two functions.
 TOLERANCE: dict[DType, float] = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 ROWS = 16
-MOST_POSITIONS = 1024
 
 
 class Wrong(ArithmeticError):
@@ -33,66 +32,44 @@ def check(call: Call, dtype: DType) -> Gate | None:
     """Pass one call through the gate, in the mode in which it will be timed.
 
     With a backward pass, the gradients of what the variant takes (q, k and v, or x) and of its parameters
-    are compared too, of the sampled rows alone.
-    A SequenceMixer is asked about the first MOST_POSITIONS of x: its twin goes position by position.
+    are compared too, of the sampled rows alone. In a model every layer is asked, on what enters it there.
+    What was compiled must then give what the module gives that it was made from.
+    A SequenceMixer is asked about the first positions of x: its twin goes position by position.
 
     Returns:
-        None where the variant has no dense twin.
+        The largest error; None where the variant has no dense twin.
 
     Raises:
         NotFinite: a result holds NaN or infinity.
         Wrong: a result differs from the twin's by more than rounding.
     """
+    gates = list[Gate | None]()
     # The last set: of several, the first may have been called with before.
-    (entered,) = entering([call.variant], lambda: call.module(*call.inputs[-1]))
-    examples = torch.arange(len(entered.taken[0]), device=entered.taken[0].device)
-    return ask(entered, examples, dtype, backward=call.backward)
+    for entered in entering(call.variants, lambda: call.module(*call.inputs[-1])):
+        examples = torch.arange(len(entered.taken[0]), device=entered.taken[0].device)
+        together = not call.inputs[-1][0].is_floating_point()  # tokens recur
+        gates.append(ask(entered, examples, dtype, backward=call.backward, together=together))
+    found = max((gate for gate in gates if gate), key=lambda gate: gate.relative_error, default=None)
+    if call.compiled is None:
+        return found
+    whole = _whole(call), _whole(replace(call, compiled=None))
+    error = _largest_error(*whole, TOLERANCE[dtype], "the module that was compiled")
+    if found is None or error <= found.relative_error:
+        return found
+    return found.model_copy(update={"relative_error": error})
 
 
-@dataclass(frozen=True)
-class Entered:
-    """What entered a variant: q, k and v, or x, and the mask, if any.
-
-    Attributes:
-        variant: what it entered.
-        taken: q, k and v, or x.
-        mask: of the keys.
-        cross: whether the queries are of another sequence, of which the mask says nothing.
-    """
-
-    variant: Variant
-    taken: tuple[Tensor, ...]
-    mask: Tensor | None
-    cross: bool = False
-
-    @property
-    def padding(self) -> Tensor | None:
-        """The mask, where it says which queries are padding."""
-        return None if self.cross else self.mask
-
-
-def entering(variants: list[Variant], run: Callable[[], object]) -> list[Entered]:
-    """What each of the variants is given while something runs, whatever stands around it."""
-    seen = list[Entered]()
-
-    def look(module: nn.Module, inputs: tuple[Tensor | None, ...], named: dict[str, Tensor | None]) -> None:
-        assert isinstance(module, Variant)
-        # Copies, in case the call writes into what it is given. A mixer without context is given None.
-        taken = tuple(tensor.detach().clone() for tensor in inputs if tensor is not None)
-        mask = named.get("key_mask", named.get("mask"))
-        if isinstance(module, SequenceMixer):
-            taken = tuple(tensor[:, :MOST_POSITIONS].clone() for tensor in taken)
-            mask = None if mask is None else mask[:, :MOST_POSITIONS]
-        seen.append(Entered(module, taken, None if mask is None else mask.clone()))
-
-    handles = [variant.register_forward_pre_hook(look, with_kwargs=True) for variant in variants]
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen
+def _whole(call: Call) -> dict[str, Tensor]:
+    """The whole output of a call, and where asked all gradients as one vector."""
+    inputs = call.inputs[-1]
+    with torch.set_grad_enabled(call.backward):
+        out = call.run(*inputs)
+    if not call.backward:
+        return {"the output": out.double()}
+    wanted = call.wanted(inputs)
+    slopes = list[Tensor | None](torch.autograd.grad(out, wanted, call.cotangents, allow_unused=True))
+    found = [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, slopes, strict=True)]
+    return {"the output": out.detach().double(), "the gradient": _flat(found).double()}
 
 
 def ask(
@@ -222,7 +199,12 @@ def _twin(entered: Entered, asked: _Asked) -> dict[str, Tensor] | None:
         return asked.answer(out, precise, leaves)
 
 
-def _largest_error(results: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> float:
+def _largest_error(
+    results: dict[str, Tensor],
+    expected: dict[str, Tensor],
+    tolerance: float,
+    whose: str = "the variant's dense twin",
+) -> float:
     """The largest of the errors, none of which is above the tolerance."""
     error = 0.0
     for name, twin in expected.items():
@@ -230,7 +212,7 @@ def _largest_error(results: dict[str, Tensor], expected: dict[str, Tensor], tole
         # Written so that an error that is no number does not pass.
         if not apart <= tolerance:
             raise Wrong(
-                f"{name} differs from that of the variant's dense twin by {apart:.2g} of its norm "
+                f"{name} differs from that of {whose} by {apart:.2g} of its norm "
                 f"(at most {tolerance:.0e} is rounding)"
             )
         error = max(error, apart)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.profiler import profile
 
 from bench.calls import Call, Make, prepare
+from bench.compiling import made_since, parts
 from bench.gate import check
 from results.cell import MemoryCell
 from results.record import Memory
@@ -24,22 +25,33 @@ def measure(cell: MemoryCell, make: Make) -> Memory:
     Raises:
         Unsupported: the variant does not have what the cell asks.
         NotFinite, Wrong: the call does not pass the gate.
+        NotCompiled: torch.compile was asked for, and made nothing of it.
     """
+    nothing = parts() if cell.compile else None
     call = prepare(cell, make, sets=1)
     check(call, cell.dtype)
+    if nothing is not None:
+        made_since(nothing)
     # The first call fills caches that outlive it (libraries' own buffers): those are not its peak.
     call(0)
     saved = saved_bytes(call) if call.backward else None
-    reserved = None
+    if call.optimizer is not None:
+        # The gradients of a step are part of it, and not of what was there before.
+        call.optimizer.zero_grad(set_to_none=True)
+    reserved = used = None
     if cell.device == "cuda":
         peak, reserved = _cuda_peak(call)
+        free, total = torch.cuda.mem_get_info()
+        used = total - free
     else:
         peak = cpu_peak(call)
     return Memory(
         peak_bytes=peak,
         saved_bytes=saved,
         inputs_bytes=sum(tensor.nbytes for tensor in call.inputs[0]),
+        optimizer_bytes=None if call.optimizer is None else _state_bytes(call.optimizer),
         reserved_bytes=reserved,
+        device_used_bytes=used,
         rss_peak_bytes=rss_peak_bytes(),
         declared_saved_bytes=call.cost().bytes_saved if cell.scope == "core" else None,
     )
@@ -87,10 +99,15 @@ def saved_bytes(call: Call) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        out = call.module(*inputs)
+        out = call.run(*inputs)
     # The output is the caller's as well as the backward pass's; it counts if it is kept.
     del out
     return sum(kept.values())
+
+
+def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    states = optimizer.state_dict()["state"].values()
+    return sum(kept.nbytes for state in states for kept in state.values() if isinstance(kept, Tensor))
 
 
 def rss_peak_bytes() -> int:

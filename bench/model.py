@@ -51,7 +51,7 @@ class Network(nn.Module):
     def forward(
         self,
         tokens: Int[Tensor, "rows N"],
-        mask: Bool[Tensor, "rows N"] | None,
+        mask: Bool[Tensor, "rows N"] | None = None,
         targets: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B C"] | Float[Tensor, "B N C"] | Float[Tensor, "B T C"]:
         """Logits: one row an example, a token or a label. What stands in padding changes nothing.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.calls import no_core
 from bench.matrix import Matrix
 from bench.resolver import BUILT_IN, SMALL, Resolver
 from bench.roles import lacking
+from bench.scopes import no_core
 from bench.sources import digest, module_file
 from lra_tasks.interface import Task
 from results.cell import Cell, ComparisonCell, ReachCell, TrainingCell

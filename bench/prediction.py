@@ -17,7 +17,7 @@ _GROWS_S = 0.3
 # Fields of a cell that make it take longer or shorter, besides its length.
 _SAME = (
     "causal", "heads", "head_dim", "dtype", "device", "batch", "scope", "pass", "task", "steps",
-    "limit", "budget",
+    "compile", "layers", "ffn", "limit", "budget",
 )  # fmt: skip
 
 # A point of a curve over the length: (N, seconds or bytes).

@@ -1,15 +1,20 @@
 """The speed protocol: how long one call takes.
 
 Between two clock reads stands one call. The first call, the warm-up and the gate come before the
-clock; calibration stands on both sides of it; every sample is kept, in order.
+clock; calibration stands on both sides of it; every sample is kept, in order. Inputs are taken in turn,
+and on CUDA the L2 cache is written over before each call.
 """
 
 import time
 
 from torch.autograd.profiler import profile
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profile_device
 
+from bench.caches import Flush
 from bench.calibration import between, calibrate
 from bench.calls import Call, Make, prepare
+from bench.compiling import made_since, parts, refuse_if_more
 from bench.environment import synchronise
 from bench.gate import check
 from results.cell import Device, SpeedCell
@@ -30,31 +35,44 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
     Raises:
         Unsupported: the variant does not have what the cell asks.
         NotFinite, Wrong: the call does not pass the gate.
+        NotCompiled: torch.compile was asked for, and made nothing of it or was not done before the clock.
     """
+    nothing = parts() if cell.compile else None
     call = prepare(cell, make, sets=SETS)
-    first = timed(call, 0, cell.device)
+    flush = Flush(cell.device)
+    first, second = (timed(call, turn, cell.device, flush) for turn in range(2))
     gate = check(call, cell.dtype)
-    kernels = products(call)
+    ran = kernels(call, cell.device)
     for turn in range(cell.warmup):
         call(turn)
+    made, all_made = (made_since(nothing), parts()) if nothing else (None, None)
     before = calibrate(cell.device)
     samples: list[float] = []
     while len(samples) < cell.samples or (sum(samples) < cell.seconds and len(samples) < MOST_SAMPLES):
-        samples.append(timed(call, len(samples), cell.device))
+        samples.append(timed(call, len(samples), cell.device, flush))
     after = calibrate(cell.device)
+    if all_made is not None:
+        refuse_if_more(all_made)
     return Speed(
         samples_s=samples,
         first_call_s=first,
+        compile_s=None if made is None else first - second,
+        graphs=None if made is None else made.graphs,
+        graph_breaks=None if made is None else made.breaks,
+        input_sets=SETS,
+        l2_flushed=flush.flushes,
         gate=gate,
         calibration=between(before, after),
         work=work(call),
-        parameters=sum(parameter.numel() for parameter in call.variant.parameters()),
-        kernels=kernels,
+        parameters=sum(p.numel() for variant in call.variants for p in variant.parameters()),
+        kernels=ran,
     )
 
 
-def timed(call: Call, turn: int, device: Device) -> float:
+def timed(call: Call, turn: int, device: Device, flush: Flush | None = None) -> float:
     """Seconds of one call, on an idle device, until its work is done."""
+    if flush is not None:
+        flush()
     synchronise(device)
     start = time.perf_counter()
     call(turn)
@@ -63,18 +81,28 @@ def timed(call: Call, turn: int, device: Device) -> float:
 
 
 def work(call: Call) -> Work:
-    """The variant's account of one call, as the record keeps it."""
-    cost = call.cost()
+    """The variant's account of one call, as the record keeps it; of a network, all layers together."""
+    cost, layers = call.cost(), len(call.variants)
     return Work(
-        flops_forward=cost.flops_forward,
-        flops_backward=cost.flops_backward,
-        pairs_useful=cost.pairs_useful,
-        pairs_executed=cost.pairs_executed,
+        flops_forward=layers * cost.flops_forward,
+        flops_backward=layers * cost.flops_backward,
+        pairs_useful=layers * cost.pairs_useful,
+        pairs_executed=layers * cost.pairs_executed,
     )
 
 
-def products(call: Call) -> list[str]:
-    """The operators with matrix products that one call ran: it shows which path was taken."""
+def kernels(call: Call, device: Device) -> list[str]:
+    """What one call ran: on a CPU the operators with matrix products, on CUDA all kernels, by name.
+
+    It shows which path was taken.
+    """
+    if device == "cuda":
+        with profile_device(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as on_device:
+            call(0)
+            synchronise(device)
+        # Of the same events, those of the CPU are operators and calls of the driver.
+        events = on_device.events() or ()
+        return sorted({event.name for event in events if event.device_type.name == "CUDA"})
     seen = profile()
     with seen:
         call(0)

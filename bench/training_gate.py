@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.gate import Wrong, ask, entering
+from bench.entering import entering
+from bench.gate import Wrong, ask
 from bench.model import Network
 from lra_tasks.interface import Batch, Examples
 from results.cell import TrainingCell

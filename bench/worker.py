@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from bench import comparison, memory, reach, speed, training
 from bench.calibration import between, calibrate
 from bench.calls import DTYPES, Make, NotFinite
+from bench.compiling import afresh
 from bench.engines.limits import limit_device_memory
 from bench.environment import mean_float32
 from bench.gate import Wrong
@@ -102,7 +103,8 @@ def measure(question: str) -> str:
         resolver = _resolver(asked.outside)
         _unchanged(asked.cell, resolver)
         start = time.perf_counter()
-        measurement = _measure(asked.cell, resolver, asked.length)
+        with afresh():
+            measurement = _measure(asked.cell, resolver, asked.length)
         took = time.perf_counter() - start
         _as_it_was(before)
         _unchanged(asked.cell, resolver)
@@ -206,7 +208,9 @@ def _measure(cell: Cell, resolver: Resolver, length: int | None) -> Speed | Memo
 def _fault(error: Exception) -> Answer:
     # The whole of it is in the log.
     lines = str(error).strip().splitlines() or ["no message"]
-    reason = lines[0] if len(lines[0]) <= LONGEST_REASON else f"{lines[0][:LONGEST_REASON]} ..."
+    # Compilers begin with who complains, and say on the next line of what.
+    reason = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
+    reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
     return Answer(status=_status(error), reason=reason, error=type(error).__name__)
 
 

@@ -65,11 +65,13 @@ def _tokens_per_s(record: Record) -> float | None:
 
 def _useful_flops_per_s(record: Record) -> float | None:
     found, cell = record.measurement, record.cell
-    # The work of a layer is more than that of its attention, and only the attention states its own.
-    if not (isinstance(found, Speed) and isinstance(cell, SpeedCell) and cell.scope == "core"):
+    # A layer does more work than its attention, and a step more than its passes; what is stated is theirs.
+    if not (isinstance(found, Speed) and isinstance(cell, SpeedCell)):
         return None
     work = found.work
-    backward = {"fwd": 0, "fwd_bwd": work.flops_backward}[cell.pass_]
+    backward = {"fwd": 0, "fwd_bwd": work.flops_backward}.get(cell.pass_)
+    if cell.scope != "core" or backward is None:
+        return None
     flops = work.flops_forward + backward
     # A mechanism that computes no pairs wastes none.
     useful = work.pairs_useful / work.pairs_executed if work.pairs_executed else 1.0

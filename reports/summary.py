@@ -24,6 +24,9 @@ SETTING: tuple[str, ...] = (
     "heads",
     "head_dim",
     "batch",
+    "compile",
+    "layers",
+    "ffn",
 )
 # What a training cell has besides the variant, the task, and what repeats.
 RECIPE: tuple[str, ...] = (
@@ -32,8 +35,12 @@ RECIPE: tuple[str, ...] = (
 )  # fmt: skip
 
 Key = tuple[object, ...]
-PASSES = {"fwd": "forward pass", "fwd_bwd": "forward and backward pass"}
-SCOPES = {"core": "attention alone", "layer": "attention layer with its projections"}
+PASSES = {"fwd": "forward pass", "fwd_bwd": "forward and backward pass", "step": "training step"}
+SCOPES = {
+    "core": "attention alone",
+    "layer": "attention layer with its projections",
+    "model": "a whole small network",
+}
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,16 @@ class Panel:
     def subtitle(self) -> str:
         """Under which conditions."""
         at = self.setting
-        return (
-            f"{'causal' if at['causal'] else 'not causal'} · {at['dtype']} · {at['heads']} heads of width "
-            f"{at['head_dim']} · batch {at['batch']} · {at['machine'] or at['device']}"
-        )
+        words = [
+            "causal" if at["causal"] else "not causal",
+            at["dtype"],
+            f"{at['heads']} heads of width {at['head_dim']}",
+            f"{at['layers']} layers, feed-forward width {at['ffn']}" if at["layers"] else None,
+            f"batch {at['batch']}",
+            "compiled" if at["compile"] else None,
+            at["machine"] or at["device"],
+        ]
+        return " · ".join(str(word) for word in words if word)
 
     @property
     def lengths(self) -> list[int]:
@@ -95,8 +108,9 @@ class Panel:
 
 def place(setting: Mapping[str, object]) -> str:
     """A setting in short, for the cell of a table."""
-    words = (setting["scope"], setting["pass"], "causal" if setting["causal"] else None)
-    return ", ".join(str(word) for word in (*words, setting["dtype"], setting["device"]) if word)
+    causal, compiled = ("causal" if setting["causal"] else None, "compiled" if setting["compile"] else None)
+    words = (setting["scope"], setting["pass"], causal, setting["dtype"], setting["device"], compiled)
+    return ", ".join(str(word) for word in words if word)
 
 
 def panels(rows: Sequence[Row], protocol: str, column: str) -> list[Panel]:
@@ -168,7 +182,8 @@ def _point(metric: Metric, rows: list[Row]) -> Point:
 
 def _name(protocol: str, setting: Mapping[str, object]) -> str:
     causal = "causal" if setting["causal"] else "noncausal"
-    words = (protocol, setting["scope"], setting["pass"], causal, setting["dtype"], setting["device"])
+    words = [protocol, setting["scope"], setting["pass"], causal, setting["dtype"], setting["device"]]
+    words += ["compiled"] if setting["compile"] else []
     return "-".join(str(word) for word in words)
 
 

@@ -212,7 +212,7 @@ def _exponents(fits: Sequence[growth.Fit]) -> Table:
 def _status(rows: Iterable[Row]) -> Table:
     columns = (
         "status", "protocol", "variant", "against", "task", "length", "scope", "pass", "causal", "dtype",
-        "device", "limit", "budget", "budget_unit", "seed", "repeat", "reason", "error", "cell_id",
+        "device", "compile", "limit", "budget", "budget_unit", "seed", "repeat", "reason", "error", "cell_id",
     )  # fmt: skip
     data = [{column: row[column] for column in columns} for row in rows if row["status"] != "ok"]
     data.sort(key=lambda row: row["status"])
@@ -236,6 +236,7 @@ def _place(same: Sequence[Row]) -> str:
     words += ["N = " + ", ".join(map(short, lengths)) if lengths else None, row["scope"], row["pass"]]
     words += [f"within {row['budget']:g} {row['budget_unit']}" if row["budget_unit"] else None]
     words += ["causal" if row["causal"] else None, row["dtype"], row["device"]]
+    words += ["compiled" if row["compile"] else None]
     seeds = sorted({int(one["seed"]) for one in same})
     words += ["seed " + ", ".join(map(str, seeds)) if row["task"] else None]
     return " · ".join(word for word in words if word)

@@ -6,7 +6,7 @@ plan the same cell plan the same id, on any machine.
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,8 +19,8 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 DType = Literal["float64", "float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
-Pass = Literal["fwd", "fwd_bwd"]
-Scope = Literal["core", "layer"]
+Pass = Literal["fwd", "fwd_bwd", "step"]
+Scope = Literal["core", "layer", "model"]
 Positions = Literal["learned", "sinusoidal", "rotary", "none"]
 
 
@@ -41,24 +41,68 @@ class _Point(BaseModel):
         default="", description="digest of the code that decides the outcome; filled in when planned"
     )
 
+    # Fields that came when there were records already: at their default, all those were measured.
+    later: ClassVar[frozenset[str]] = frozenset()
+
     @property
     def id(self) -> str:
-        """16 hexadecimal digits: the head of the SHA-256 of the cell's canonical JSON."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """16 hexadecimal digits: the head of the SHA-256 of the cell's canonical JSON.
+
+        A field of `later` is left out at its default, so that older records keep their identity.
+        """
+        fields = type(self).model_fields
+        unsaid = {name for name in self.later if getattr(self, name) == fields[name].default}
+        said = self.model_dump(mode="json", exclude=unsaid)
+        canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 class _Call(_Point):
-    """One call on synthetic inputs: random q, k, v, or x."""
+    """One call on synthetic inputs: random q, k, v, or x, or tokens."""
 
     batch: Count = Field(default=1, description="batch size B")
-    scope: Scope = Field(default="core", description="core: the attention alone; layer: with its projections")
-    pass_: Pass = Field(default="fwd", alias="pass", description="fwd, or fwd_bwd with all gradients")
+    scope: Scope = Field(
+        default="core",
+        description="core: the attention alone; layer: with its projections; model: a whole small network",
+    )
+    pass_: Pass = Field(
+        default="fwd",
+        alias="pass",
+        description="fwd, fwd_bwd with all gradients, or step: with an update of all weights by AdamW",
+    )
+    compile: bool = Field(default=False, description="whether what is called went through torch.compile")
+    layers: Count | None = Field(
+        default=None, description="number of blocks of scope model, 2 if not said; of no other scope"
+    )
+    ffn: Count | None = Field(
+        default=None,
+        description="hidden width of its feed-forward sublayers, 128 if not said; of no other scope",
+    )
+
+    later: ClassVar[frozenset[str]] = frozenset({"compile", "layers", "ffn"})
 
     @property
     def backward(self) -> bool:
         """Whether the backward pass is part of the call."""
-        return self.pass_ == "fwd_bwd"  # noqa: S105 - not a password
+        return self.pass_ != "fwd"  # noqa: S105 - not a password
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_of_a_model(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("scope") == "model":
+            return {"layers": 2, "ffn": 128, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _can_be_called(self) -> Self:
+        for name, size in (("layers", self.layers), ("ffn", self.ffn)):
+            if (self.scope == "model") != (size is not None):
+                has = "needs a number of them" if size is None else f"has none, not {size}"
+                raise ValueError(f'{name}: scope = "{self.scope}" {has}; "model" is the scope with {name}')
+        if self.pass_ == "step" and self.dtype == "float16":  # noqa: S105 - not a password
+            # AdamW divides by the root of a mean square plus 1e-8, which is 0 in float16.
+            raise ValueError("an AdamW step needs float32, float64 or bfloat16, not float16 throughout")
+        return self
 
 
 class _Shape(_Call):

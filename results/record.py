@@ -64,7 +64,10 @@ class Calibration(_Row):
 
 
 class Work(_Row):
-    """What one call computes, by the variant's own account (see variants.interface.Cost)."""
+    """What one call computes, by the variant's own account (see variants.interface.Cost).
+
+    Of the attention alone, over all layers of a model; of a step, without the optimizer.
+    """
 
     flops_forward: int
     flops_backward: int
@@ -77,12 +80,27 @@ class Speed(_Row):
 
     protocol: Literal["speed"] = "speed"
     samples_s: list[float] = Field(min_length=1, description="seconds of each timed call, in order")
-    first_call_s: float = Field(description="seconds of the very first call")
+    first_call_s: float = Field(description="seconds of the very first call, compilation included")
+    compile_s: float | None = Field(
+        default=None, description="seconds of the first call less those of the second; null if not compiled"
+    )
+    graphs: int | None = Field(default=None, description="graphs that torch.compile made; null as above")
+    graph_breaks: int | None = Field(
+        default=None, description="places that torch.compile left to Python, between graphs; null as above"
+    )
+    input_sets: int = Field(
+        default=3, description="sets of inputs taken in turn; short ones stay in the caches of a CPU"
+    )
+    l2_flushed: bool = Field(
+        default=False, description="whether the L2 cache was written over before each timed call (CUDA)"
+    )
     gate: Gate | None = Field(description="null where the variant has no dense twin to compare with")
     calibration: Calibration
     work: Work
-    parameters: int = Field(description="learned numbers of the variant itself")
-    kernels: list[str] = Field(description="the operators with matrix products that ran, by name")
+    parameters: int = Field(description="learned numbers of the variant itself, over all layers")
+    kernels: list[str] = Field(
+        description="by name: on a CPU the operators with matrix products that ran, on CUDA all kernels"
+    )
 
 
 class Memory(_Row):
@@ -91,11 +109,18 @@ class Memory(_Row):
     protocol: Literal["memory"] = "memory"
     peak_bytes: int = Field(description="most bytes allocated at a time, above inputs and parameters")
     saved_bytes: int | None = Field(description="kept for the backward pass, inputs and parameters aside")
-    inputs_bytes: int = Field(description="of q, k, v, or of x")
+    inputs_bytes: int = Field(description="of q, k, v, or of x, or of tokens")
+    optimizer_bytes: int | None = Field(
+        default=None, description="kept by the optimizer from step to step, beside peak_bytes"
+    )
     reserved_bytes: int | None = Field(default=None, description="most bytes held by the CUDA allocator")
+    device_used_bytes: int | None = Field(
+        default=None,
+        description="in use on the whole GPU after the call, context and kernels too, by whichever process",
+    )
     rss_peak_bytes: int = Field(description="most resident memory of the whole process")
     declared_saved_bytes: int | None = Field(
-        description="saved_bytes by the variant's own account; null for a layer, of which it is a part"
+        description="saved_bytes by the variant's own account; null where it is a part of a layer or model"
     )
 
 
@@ -107,6 +132,7 @@ class Comparison(_Row):
         min_length=1, description="seconds of (variant, against), in order"
     )
     gates: tuple[Gate | None, Gate | None]
+    l2_flushed: bool = Field(default=False, description="as in Speed")
     calibration: Calibration
     work: tuple[Work, Work]
 

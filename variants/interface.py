@@ -87,7 +87,9 @@ class Variant(nn.Module):
 
     def why_not(self, request: Request) -> list[str]:
         """The reasons why this request cannot be served; empty if it can."""
-        name, reasons = type(self).__name__, list[str]()
+        name = type(self).__name__
+        # Not list[str](): torch.compile does not follow the call of an annotation.
+        reasons: list[str] = []
         missing = self.unavailable(request.device)
         if missing is not None:
             reasons.append(missing)

@@ -20,6 +20,7 @@ def describe(cell: Cell) -> str:
         return f"training {cell.variant}{causal} on {cell.task}, seed {cell.seed}"
     name = f"{cell.variant} against {cell.against}" if isinstance(cell, ComparisonCell) else str(cell.variant)
     where = "" if cell.device == "cpu" else f" {cell.device}"
+    where += ", compiled" if cell.compile else ""
     at = f"within {cell.budget:g} {cell.unit}" if isinstance(cell, ReachCell) else f"N = {cell.length}"
     return f"{cell.protocol} {name}{causal}, {cell.scope} {cell.pass_}, {at}, {cell.dtype}{where}"
 

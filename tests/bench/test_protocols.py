@@ -1,12 +1,17 @@
 """The speed, memory and comparison protocols on small calls."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from bench import comparison, memory, speed
-from bench.calls import Make, NotFinite, prepare
+from bench.caches import Flush
+from bench.calls import RATE, Make, NotFinite, prepare
 from bench.gate import TOLERANCE, Wrong, check
 from bench.resolver import Resolver
+from lra_tasks.interface import PAD
 from results.cell import ComparisonCell, DType, MemoryCell, SpeedCell
 from results.spec import Spec
 from tests.bench.faulty import CutsGradient, GivesNan, IsWrong, WrongInTraining
@@ -42,6 +47,91 @@ def test_every_variant_is_timed(name: str, scope: str, passes: str):
     assert all(sample > 0 for sample in (*result.samples_s, result.first_call_s))
     assert result.gate is not None
     assert result.gate.relative_error < result.gate.tolerance
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("passes", ["fwd", "fwd_bwd", "step"])
+def test_every_variant_is_timed_in_a_whole_network(name: str, passes: str):
+    cell = speed_cell(name, scope="model", layers=2, ffn=16, samples=1, warmup=0, **{"pass": passes})
+    result = speed.measure(cell, make(name))
+    assert result.gate is not None
+    assert result.gate.relative_error < result.gate.tolerance
+    alone = make(name)(Dims(heads=4, head_dim=32, max_len=64))
+    assert result.parameters == 2 * sum(parameter.numel() for parameter in alone.parameters())
+
+
+def test_work_of_a_network_is_that_of_its_layers():
+    one, three = (
+        speed.measure(speed_cell("sdpa", scope="model", layers=layers), make("sdpa")).work
+        for layers in (1, 3)
+    )
+    assert three.flops_forward == 3 * one.flops_forward
+    assert three.pairs_useful == 3 * one.pairs_useful == 3 * 4 * 64 * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "scope"), [("sdpa", "layer"), ("sdpa", "model"), ("linformer", "core"), ("lstm", "layer")]
+)
+def test_a_step_moves_every_weight_and_leaves_no_gradient_on_inputs(name: str, scope: str):
+    call = prepare(speed_cell(name, scope=scope, **{"pass": "step"}), make(name), sets=2)
+    for turn in range(3):
+        before = [parameter.detach().clone() for parameter in call.module.parameters()]
+        call(turn)
+        after = list(call.module.parameters())
+        assert all(not torch.equal(was, now) for was, now in zip(before, after, strict=True))
+        # By the rate at most, so that the last call is still the one that passed the gate.
+        assert all((was - now).abs().max() < 2 * RATE for was, now in zip(before, after, strict=True))
+    assert all(x.grad is None for given in call.inputs for x in given)
+
+
+def test_a_step_starts_from_the_gradients_of_the_two_passes():
+    step, both = (
+        prepare(speed_cell("window", scope="layer", **{"pass": passes}), make("window"), sets=1)
+        for passes in ("step", "fwd_bwd")
+    )
+    step(0)
+    _, *expected = both(0)
+    for parameter, gradient in zip(step.module.parameters(), expected, strict=True):
+        assert torch.equal(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize(("name", "scope"), [("sdpa", "core"), ("window", "core"), ("fnet", "layer")])
+def test_what_learns_nothing_has_no_step(name: str, scope: str):
+    for measure, cell in ((speed.measure, speed_cell), (memory.measure, memory_cell)):
+        with pytest.raises(Unsupported, match=f"nothing to learn in scope {scope}"):
+            measure(cell(name, scope=scope, **{"pass": "step"}), make(name))
+
+
+def test_the_gate_looks_at_every_layer_of_a_network():
+    layers = iter(range(3))
+
+    def second_is_wrong(dims: Dims) -> Variant:
+        return IsWrong(dims) if next(layers) == 1 else make("sdpa")(dims)
+
+    with pytest.raises(Wrong):
+        check(prepare(speed_cell("sdpa", scope="model", layers=3), second_is_wrong, sets=1), "float32")
+
+
+def test_the_gate_compares_what_was_compiled_with_what_it_was_made_from():
+    for passes, off in (("fwd", 1.001), ("fwd_bwd", 1.001), ("fwd", 1.0), ("fwd_bwd", 1.0)):
+        call = prepare(speed_cell("sdpa", scope="layer", **{"pass": passes}), make("sdpa"), sets=1)
+        module = call.module
+
+        def other(x: Tensor, module: nn.Module = module, off: float = off) -> Tensor:
+            return off * module(x)
+
+        pretended = replace(call, compiled=other)
+        if off == 1.0:
+            assert check(pretended, "float32") == check(call, "float32")
+            continue
+        with pytest.raises(Wrong, match="of the module that was compiled"):
+            check(pretended, "float32")
+
+
+def test_the_record_says_what_was_done_about_caches():
+    result = speed.measure(speed_cell("sdpa"), make("sdpa"))
+    assert (result.input_sets, result.l2_flushed) == (speed.SETS, False)
+    assert not Flush("cpu").flushes
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -129,10 +219,13 @@ def memory_cell(variant: str, **fields: object) -> MemoryCell:
 
 
 def test_materialised_softmax_takes_what_its_formula_says():
-    # Scores and their softmax live together: 2 H N^2 numbers, beside the smaller q, k and v.
-    cell = memory_cell("softmax", length=1024, heads=4)
-    expected = 2 * 4 * 1024**2 * 4
-    assert memory.measure(cell, make("softmax")).peak_bytes == pytest.approx(expected, rel=0.05)
+    # At the peak live, beside q, k and v: the scaled scores and their softmax, H N^2 numbers each. The
+    # unscaled scores are gone when the softmax is made, and the output, H N D, comes after the scores went.
+    heads, length = 8, 2048
+    cell = memory_cell("softmax", length=length, heads=heads, head_dim=64)
+    assert memory.measure(cell, make("softmax")).peak_bytes == pytest.approx(
+        2 * heads * length**2 * 4, rel=0.02
+    )
 
 
 def test_fused_attention_takes_memory_linear_in_length():
@@ -142,6 +235,18 @@ def test_fused_attention_takes_memory_linear_in_length():
         for length in (2048, 4096, 8192)
     ]
     assert peaks[2] - peaks[1] == pytest.approx(2 * (peaks[1] - peaks[0]), rel=0.02)
+    # What grows is the output and the log of the sums.
+    assert (peaks[2] - peaks[1]) / 4096 == pytest.approx(4 * (32 + 1) * 4, rel=0.02)
+
+
+def test_memory_of_a_step_is_that_of_its_gradients_and_beside_it_two_moments():
+    cell = memory_cell("sdpa", scope="model", layers=1, ffn=2048, length=8, **{"pass": "step"})
+    step = memory.measure(cell, make("sdpa"))
+    weights = [p.numel() for p in prepare(cell, make("sdpa"), sets=1).module.parameters()]
+    # AdamW keeps two numbers a weight, and counts its steps for each tensor in float32.
+    assert step.optimizer_bytes == 4 * (2 * sum(weights) + len(weights))
+    assert step.peak_bytes >= 4 * sum(weights)
+    assert memory.measure(cell.model_copy(update={"pass_": "fwd_bwd"}), make("sdpa")).optimizer_bytes is None
 
 
 @pytest.mark.parametrize("name", CORES)
@@ -169,6 +274,16 @@ def test_inputs_are_equal_for_all_variants_and_differ_between_turns():
     assert all(torch.equal(a, b) for a, b in zip(one.inputs[0], other.inputs[0], strict=True))
     assert not torch.equal(one.inputs[0][0], one.inputs[1][0])
     assert not torch.equal(one.inputs[0][0], one.inputs[0][1])
+
+
+def test_tokens_of_a_network_are_all_real_and_differ_between_turns():
+    call = prepare(speed_cell("sdpa", scope="model", batch=3), make("sdpa"), sets=2)
+    (first,), (second,) = call.inputs
+    assert first.shape == (3, 64)
+    assert first.min() > PAD
+    assert not torch.equal(first, second)
+    request = call.request()
+    assert (request.batch, request.queries, request.dtype) == (3, 64, torch.float32)
 
 
 def test_layers_of_all_variants_start_from_equal_projections():

@@ -25,7 +25,7 @@ def test_call(benchmark: BenchmarkFixture, name: str, passes: str):
     )
     benchmark.group = f"N = {length}, {passes}, {scope}"
     call = prepare(cell, lambda dims: Resolver().build(Spec(name=name), dims, causal=False), sets=1)
-    reasons = call.variant.why_not(call.request())
+    reasons = call.variants[0].why_not(call.request())
     if reasons:
         pytest.skip("; ".join(reasons))
     found = benchmark(call, 0)

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from results.cell import CELLS, Cell, SpeedCell, TrainingCell
+from results.cell import CELLS, Cell, ComparisonCell, MemoryCell, SpeedCell, TrainingCell
 from results.spec import Spec
 
 READ = TypeAdapter[Cell](Cell)
@@ -14,8 +14,47 @@ def test_identity_survives_json_and_ignores_the_order_of_keys():
 
 
 def test_identity_is_the_same_on_every_machine():
-    # A frozen value: if it changes, every record on disk becomes an orphan. Then raise SCHEMA_VERSION.
-    assert SpeedCell(variant=Spec(name="sdpa"), length=8).id == "e655bd69cf440245"
+    # Frozen values: if one changes, every record on disk becomes an orphan. Then raise SCHEMA_VERSION.
+    layer = {"variant": "window(left=1)", "length": 8, "scope": "layer", "pass": "fwd_bwd"}
+    sdpa = {"variant": "sdpa", "length": 8}
+    assert SpeedCell.model_validate(sdpa).id == "e655bd69cf440245"
+    assert SpeedCell.model_validate(layer).id == "5a94678d9cc036da"
+    assert MemoryCell.model_validate(sdpa).id == "d8be095b0977acc7"
+    assert ComparisonCell.model_validate({**sdpa, "against": "linear"}).id == "493f6b7e5e353052"
+    assert TrainingCell.model_validate({"variant": "sdpa", "task": "recall"}).id == "89067da01ffd7c0d"
+
+
+@pytest.mark.parametrize("cls", [SpeedCell, MemoryCell, ComparisonCell])
+def test_fields_that_came_later_change_identity_where_they_are_used(cls: type[SpeedCell]):
+    base = {"variant": "sdpa", "length": 8, **({"against": "linear"} if cls is ComparisonCell else {})}
+    model = {**base, "scope": "model"}
+    points = [
+        base, {**base, "compile": True}, {**base, "pass": "step"}, model, {**model, "layers": 3},
+        {**model, "ffn": 3}, {**model, "compile": True},
+    ]  # fmt: skip
+    assert len({cls.model_validate(point).id for point in points}) == len(points)
+    assert cls.model_validate({**base, "compile": False, "layers": None}).id == cls.model_validate(base).id
+    assert cls.model_validate({**model, "layers": 2, "ffn": 128}).id == cls.model_validate(model).id
+
+
+def test_identity_survives_json_with_fields_that_came_later():
+    cell = SpeedCell.model_validate({"variant": "sdpa", "length": 8, "scope": "model", "compile": True})
+    assert READ.validate_json(cell.model_dump_json()).id == cell.id
+
+
+@pytest.mark.parametrize(
+    ("point", "complaint"),
+    [
+        ({"layers": 2}, 'layers: scope = "core" has none, not 2'),
+        ({"scope": "layer", "ffn": 64}, 'ffn: scope = "layer" has none, not 64'),
+        ({"scope": "model", "layers": None}, 'layers: scope = "model" needs'),
+        ({"pass": "step", "dtype": "float16"}, "AdamW step needs float32"),
+        ({"pass": "steps"}, "pass"),
+    ],
+)
+def test_points_that_mean_nothing_are_refused(point: dict[str, object], complaint: str):
+    with pytest.raises(ValidationError, match=complaint):
+        SpeedCell.model_validate({"variant": "sdpa", "length": 8, **point})
 
 
 def test_every_field_but_none_changes_identity():

@@ -97,9 +97,9 @@ class Contest:
 
         sets = [tuple(draw().requires_grad_(backward) for _ in range(3)) for _ in range(SETS)]
         cotangents = draw()
-        self.ours: Call | None = Call(variant.train(backward), variant, sets, cotangents, backward)
+        self.ours: Call | None = Call(variant.train(backward), (variant,), sets, cotangents, backward)
         self.note, self.failed = "it has no twin", False
-        self.dense = Call(Core(_flash), variant, sets, cotangents, backward)
+        self.dense = Call(Core(_flash), (variant,), sets, cotangents, backward)
         try:
             if gate := check(self.ours, "bfloat16"):
                 self.note = f"within {gate.relative_error:.0e} of its twin"

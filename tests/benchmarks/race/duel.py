@@ -130,7 +130,7 @@ def _sides(duel: Duel, length: int, *, backward: bool) -> tuple[Call, Call]:
 
     sets = [tuple(draw().requires_grad_(backward) for _ in range(3)) for _ in range(SETS)]
     cotangents = draw()
-    one, other = (Call(side.train(backward), ours, sets, cotangents, backward) for side in (ours, peer))
+    one, other = (Call(side.train(backward), (ours,), sets, cotangents, backward) for side in (ours, peer))
     return one, other
 
 
