@@ -52,6 +52,14 @@ def test_useful_work_leaves_out_masked_pairs_and_counts_backward_only_where_it_r
     assert rows["fwd"]["gemm_share_percent"] == pytest.approx(1e3 * rows["fwd"]["useful_tflops_per_s"] / 1.1)
 
 
+def test_of_a_step_or_a_network_no_useful_work_is_told(written):
+    settings = [{"pass": "step"}, {"scope": "model"}, {"scope": "layer"}]
+    cells = [SpeedCell.model_validate({"variant": "sdpa", "length": 512, **one}) for one in settings]
+    for row in rows_of(frame(written(record(cell, speed(cell)) for cell in cells))):
+        assert row["useful_tflops_per_s"] is None
+        assert row["latency_ms"] > 0
+
+
 def test_what_is_missing_is_none_never_0(speed_run):
     rows = rows_of(frame(speed_run))
     failed = next(row for row in rows if row["status"] == "oom" and row["protocol"] == "speed")

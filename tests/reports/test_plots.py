@@ -167,6 +167,26 @@ def test_settings_are_not_mixed(written):
     assert ["batch 1" in plot.subtitle for plot in drawn] == [True, False]
 
 
+def test_compiled_calls_and_networks_have_plots_of_their_own(written):
+    settings = [{}, {"compile": True}, {"scope": "model", "pass": "step"}]
+    cells = [
+        SpeedCell.model_validate({"variant": "sdpa", "length": n, **setting})
+        for n in (256, 512)
+        for setting in settings
+    ]
+    drawn = plots(frame(written(record(cell, speed(cell)) for cell in cells)))
+    subtitles = {plot.name: plot.subtitle for plot in drawn}
+    assert set(subtitles) == {
+        "speed-core-fwd-noncausal-float32-cpu",
+        "speed-core-fwd-noncausal-float32-cpu-compiled",
+        "speed-model-step-noncausal-float32-cpu",
+    }
+    assert ["compiled" in words for words in subtitles.values()].count(True) == 1
+    assert "2 layers, feed-forward width 128" in subtitles["speed-model-step-noncausal-float32-cpu"]
+    (network,) = (plot for plot in drawn if "-model-" in plot.name)
+    assert network.title.endswith("a whole small network, training step")
+
+
 def again(cell, repeat):
     return type(cell).model_validate_json(cell.model_copy(update={"repeat": repeat}).model_dump_json())
 
