@@ -204,8 +204,7 @@ def test_every_cell_is_measured_once_whatever_is_killed(tmp_path: Path):
             place.wait_for(runner)
         time.sleep(rng.uniform(0.0, 0.2))
         blow = rng.choices(["process", "runner", "interrupt"], [44, 4, 2])[0]
-        strike(blow, runner, rng)
-        blows[blow] += 1
+        blows[blow] += strike(blow, runner, rng)
         if blow != "process":
             runner.wait()
             runner = place.start()
@@ -225,18 +224,20 @@ def test_every_cell_is_measured_once_whatever_is_killed(tmp_path: Path):
     assert len(list(place.temporary.iterdir())) <= blows["runner"] // 2
 
 
-def strike(blow: str, runner: subprocess.Popen[bytes], rng: random.Random) -> None:
-    """Kill the runner, or one of what stands below it, or interrupt it."""
-    if blow == "process":
-        # The server, the tracker of its resources, a keeper, a worker, or what a worker has started. A server
-        # that still imports, alone with the tracker, is let be: it would be killed for ever.
-        wait_until(lambda: runner.poll() is not None or len(descendants(runner.pid)) > 2)
+def strike(blow: str, runner: subprocess.Popen[bytes], rng: random.Random) -> bool:
+    """Kill the runner, or one of what stands below it, or interrupt it; whether there was one."""
     assert runner.poll() is None, "the run ended in the storm"
-    if blow == "process":
-        with suppress(ProcessLookupError, IndexError):
-            os.kill(rng.choice(sorted(descendants(runner.pid))), signal.SIGKILL)
-    else:
+    if blow != "process":
         runner.send_signal(signal.SIGKILL if blow == "runner" else signal.SIGINT)
+        return True
+    # The server, the tracker of its resources, a keeper, a worker, or what a worker has started. A server that
+    # still imports, alone with the tracker, is let be: it would be killed for ever.
+    victims = sorted(descendants(runner.pid))
+    if len(victims) <= 2:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(rng.choice(victims), signal.SIGKILL)
+    return True
 
 
 @pytest.mark.parametrize("name", ["HoldsTheLock", "LeavesDaemonAndHolds"])
