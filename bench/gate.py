@@ -165,11 +165,11 @@ def _results(entered: Entered, asked: _Asked) -> dict[str, Tensor]:
     leaves = tuple(tensor.detach().requires_grad_(asked.backward) for tensor in entered.taken)
     key = "mask" if isinstance(entered.variant, SequenceMixer) else "key_mask"
     with torch.set_grad_enabled(asked.backward):
-        out = _like(entered.variant(*leaves, **{key: entered.mask}), entered.taken[0])
+        out = like(entered.variant(*leaves, **{key: entered.mask}), entered.taken[0])
         return asked.answer(out[asked.examples][..., asked.rows, :], entered.variant, leaves)
 
 
-def _like(out: object, like: Tensor) -> Tensor:
+def like(out: object, like: Tensor) -> Tensor:
     """The output, if it is one."""
     if not isinstance(out, Tensor):
         raise Wrong(f"forward returned a {type(out).__name__}, not a tensor")
@@ -208,7 +208,7 @@ def _largest_error(
     """The largest of the errors, none of which is above the tolerance."""
     error = 0.0
     for name, twin in expected.items():
-        apart = _relative(results[name].double(), twin)
+        apart = relative(results[name].double(), twin)
         # Written so that an error that is no number does not pass.
         if not apart <= tolerance:
             raise Wrong(
@@ -219,7 +219,7 @@ def _largest_error(
     return error
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
+def relative(found: Tensor, expected: Tensor) -> float:
     """Norm of the difference over the norm of what is expected; over 1 where that is 0."""
     scale = float(expected.norm())
     difference = float((found - expected).norm())

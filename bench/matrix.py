@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from results.cell import CELLS, Cell
 from results.spec import Spec
 
-Protocol = Literal["speed", "memory", "comparison", "reach", "training"]
+Protocol = Literal["speed", "memory", "comparison", "fidelity", "reach", "training"]
 Value = bool | int | float | str
 
 # Fields of a cell that a matrix does not choose.

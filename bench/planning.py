@@ -15,7 +15,7 @@ from bench.roles import lacking
 from bench.scopes import no_core
 from bench.sources import digest, module_file
 from lra_tasks.interface import Task
-from results.cell import Cell, ComparisonCell, ReachCell, TrainingCell
+from results.cell import Cell, ComparisonCell, FidelityCell, ReachCell, TrainingCell
 from results.run import Plan, TaskCard, VariantCard
 from results.spec import Scalar, Spec
 from variants import catalogue as variants
@@ -71,7 +71,8 @@ def _misfits(cell: Cell, cls: type[Variant], resolver: Resolver) -> list[str]:
                 f"{cell.task}: a batch of {cell.batch} cannot be drawn from {task.train} training examples"
             )
         return lacking(cls, task.card.output)
-    return [no_core(cls)] if cell.scope == "core" and issubclass(cls, SequenceMixer) else []
+    layers = not isinstance(cell, FidelityCell)
+    return [no_core(cls, layers=layers)] if cell.scope == "core" and issubclass(cls, SequenceMixer) else []
 
 
 def sources(cell: Cell, resolver: Resolver) -> str:

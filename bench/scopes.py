@@ -43,9 +43,10 @@ def build(cell: ShapeCell, make: Make, generator: torch.Generator) -> tuple[nn.M
     return variant, (variant,)
 
 
-def no_core(cls: type[Variant]) -> str:
-    """Why a SequenceMixer has no cell of scope core."""
-    return f'{cls.__name__} takes x, not q, k and v: it has no core; measure it with scope = "layer"'
+def no_core(cls: type[Variant], *, layers: bool = True) -> str:
+    """Why a SequenceMixer has no cell of scope core, and what it has if the protocol measures layers."""
+    instead = '; measure it with scope = "layer"' if layers else " to hold against softmax attention"
+    return f"{cls.__name__} takes x, not q, k and v: it has no core{instead}"
 
 
 def _network(cell: ShapeCell, make: Make) -> tuple[Network, tuple[Variant, ...]]:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from bench import comparison, memory, reach, speed, training
+from bench import comparison, fidelity, memory, reach, speed, training
 from bench.calibration import between, calibrate
 from bench.calls import DTYPES, Make, NotFinite
 from bench.compiling import afresh
@@ -16,8 +16,8 @@ from bench.environment import mean_float32
 from bench.gate import Wrong
 from bench.planning import sources
 from bench.resolver import Outside, Resolver
-from results.cell import Cell, ComparisonCell, Device, MemoryCell, ReachCell, SpeedCell
-from results.record import Comparison, Measurement, Memory, Speed, Training
+from results.cell import Cell, ComparisonCell, Device, FidelityCell, MemoryCell, ReachCell, SpeedCell
+from results.record import Measurement
 from results.spec import Spec
 from results.status import Status
 from variants import contract
@@ -184,7 +184,7 @@ def _resolver(outside: tuple[str, ...]) -> Resolver:
     return Resolver(Outside.parse(text) for text in outside)
 
 
-def _measure(cell: Cell, resolver: Resolver, length: int | None) -> Speed | Memory | Comparison | Training:
+def _measure(cell: Cell, resolver: Resolver, length: int | None) -> Measurement:
     if isinstance(cell, ReachCell):
         assert length is not None, "a search asks for one length at a time"
         cell = reach.at(cell, length)
@@ -198,6 +198,8 @@ def _measure(cell: Cell, resolver: Resolver, length: int | None) -> Speed | Memo
         return memory.measure(cell, make(cell.variant))
     if isinstance(cell, ComparisonCell):
         return comparison.measure(cell, make(cell.variant), make(cell.against))
+    if isinstance(cell, FidelityCell):
+        return fidelity.measure(cell, make(cell.variant))
 
     def in_role(dims: Dims, *, causal: bool) -> Variant:
         return resolver.build(cell.variant, dims, causal=causal)

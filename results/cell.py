@@ -22,6 +22,7 @@ Device = Literal["cpu", "cuda"]
 Pass = Literal["fwd", "fwd_bwd", "step"]
 Scope = Literal["core", "layer", "model"]
 Positions = Literal["learned", "sinusoidal", "rotary", "none"]
+Inputs = Literal["normal", "heavy_tailed", "sink", "one_hot", "low_rank"]
 
 
 class _Point(BaseModel):
@@ -162,6 +163,17 @@ class ReachCell(_Call):
         return {"memory": "MiB", "time": "ms"}[self.limit]
 
 
+class FidelityCell(_Point):
+    """How near the output and the gradients come to those of softmax attention."""
+
+    protocol: Literal["fidelity"] = "fidelity"
+    length: Count = Field(description="number of positions N = M")
+    batch: Count = Field(default=1, description="batch size B")
+    scope: Literal["core"] = Field(default="core", description="core: softmax attention has no projections")
+    pass_: Literal["fwd_bwd"] = Field(default="fwd_bwd", alias="pass", description="gradients always count")
+    inputs: Inputs = Field(default="normal", description="family of the inputs, see bench.families")
+
+
 class TrainingCell(_Point):
     """What accuracy a network with this variant reaches on a task."""
 
@@ -199,15 +211,23 @@ class TrainingCell(_Point):
 
 
 Cell = Annotated[
-    SpeedCell | MemoryCell | ComparisonCell | ReachCell | TrainingCell, Field(discriminator="protocol")
+    SpeedCell | MemoryCell | ComparisonCell | FidelityCell | ReachCell | TrainingCell,
+    Field(discriminator="protocol"),
 ]
 
 CELLS: dict[
-    str, type[SpeedCell] | type[MemoryCell] | type[ComparisonCell] | type[ReachCell] | type[TrainingCell]
+    str,
+    type[SpeedCell]
+    | type[MemoryCell]
+    | type[ComparisonCell]
+    | type[FidelityCell]
+    | type[ReachCell]
+    | type[TrainingCell],
 ] = {
     "speed": SpeedCell,
     "memory": MemoryCell,
     "comparison": ComparisonCell,
+    "fidelity": FidelityCell,
     "reach": ReachCell,
     "training": TrainingCell,
 }

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from results.cell import Cell
+from results.fidelity import Fidelity
 from results.reach import Reach
 from results.status import Status
 
@@ -190,7 +191,9 @@ class Training(_Row):
     )
 
 
-Measurement = Annotated[Speed | Memory | Comparison | Reach | Training, Field(discriminator="protocol")]
+Measurement = Annotated[
+    Speed | Memory | Comparison | Fidelity | Reach | Training, Field(discriminator="protocol")
+]
 
 
 class Record(_Row):

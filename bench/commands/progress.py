@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.commands.clock import clock
 from bench.prediction import Predictor
-from results.cell import Cell, ComparisonCell, ReachCell, TrainingCell
+from results.cell import Cell, ComparisonCell, FidelityCell, ReachCell, TrainingCell
 from results.record import Record
 
 
@@ -20,6 +20,8 @@ def describe(cell: Cell) -> str:
         return f"training {cell.variant}{causal} on {cell.task}, seed {cell.seed}"
     name = f"{cell.variant} against {cell.against}" if isinstance(cell, ComparisonCell) else str(cell.variant)
     where = "" if cell.device == "cpu" else f" {cell.device}"
+    if isinstance(cell, FidelityCell):
+        return f"fidelity {name}{causal} on {cell.inputs} inputs, N = {cell.length}, {cell.dtype}{where}"
     where += ", compiled" if cell.compile else ""
     at = f"within {cell.budget:g} {cell.unit}" if isinstance(cell, ReachCell) else f"N = {cell.length}"
     return f"{cell.protocol} {name}{causal}, {cell.scope} {cell.pass_}, {at}, {cell.dtype}{where}"

@@ -230,8 +230,8 @@ def strike(blow: str, runner: subprocess.Popen[bytes], rng: random.Random) -> bo
     if blow != "process":
         runner.send_signal(signal.SIGKILL if blow == "runner" else signal.SIGINT)
         return True
-    # The server, the tracker of its resources, a keeper, a worker, or what a worker has started. A server that
-    # still imports, alone with the tracker, is let be: it would be killed for ever.
+    # The server, the tracker of its resources, a keeper, a worker, or what a worker has started. A server
+    # that still imports, alone with the tracker, is let be: it would be killed for ever.
     victims = sorted(descendants(runner.pid))
     if len(victims) <= 2:
         return False

@@ -92,3 +92,12 @@ def test_every_field_of_every_cell_is_described():
     for name, cls in CELLS.items():
         for field_name, field in cls.model_fields.items():
             assert field.description or field_name == "protocol", f"{name}.{field_name}"
+
+
+def test_fidelity_is_of_the_core_with_gradients():
+    cell = READ.validate_python({"protocol": "fidelity", "variant": "sdpa", "length": 8, "inputs": "sink"})
+    assert (cell.scope, cell.pass_) == ("core", "fwd_bwd")
+    assert READ.validate_json(cell.model_dump_json()) == cell
+    for field, value in (("scope", "layer"), ("pass", "fwd"), ("inputs", "smooth")):
+        with pytest.raises(ValidationError, match=field):
+            READ.validate_python({"protocol": "fidelity", "variant": "sdpa", "length": 8, field: value})

@@ -1,7 +1,10 @@
 import pytest
 from pydantic import ValidationError
 
+from results.cell import FidelityCell
+from results.fidelity import Errors, Fidelity
 from results.record import Memory, Record
+from results.spec import Spec
 from results.status import STATUSES
 from tests.results.build import record, speed_cell
 
@@ -38,3 +41,16 @@ def test_the_measurement_is_of_the_cells_protocol():
     memory = Memory(peak_bytes=1, saved_bytes=None, inputs_bytes=1, rss_peak_bytes=1, declared_saved_bytes=0)
     with pytest.raises(ValidationError, match="a memory measurement of a speed cell"):
         Record.model_validate({**dict(record(speed_cell())), "measurement": memory})
+
+
+def test_errors_that_are_no_numbers_are_null():
+    errors = Errors(out=None, dq=0.1, dk=0.2, dv=None)
+    found = Fidelity(errors=errors, sdpa_errors=errors, not_finite=3, rows=8)
+    cell = FidelityCell(variant=Spec(name="sdpa"), length=8)
+    kept = Record.model_validate(
+        {**dict(record(cell, "error")), "status": "ok", "reason": None, "measurement": found}
+    )
+    assert Record.model_validate_json(kept.model_dump_json()) == kept
+    for value in (float("nan"), float("inf"), -0.1):
+        with pytest.raises(ValidationError, match="out"):
+            Errors(out=value, dq=0.1, dk=0.2, dv=0.3)
