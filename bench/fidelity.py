@@ -65,6 +65,10 @@ class Answer:
     dk: Tensor
     dv: Tensor
 
+    def gradient(self) -> Tensor:
+        """All three as one vector."""
+        return torch.cat((self.dq.flatten(), self.dk.flatten(), self.dv.flatten()))
+
     def not_finite(self) -> int:
         """How many numbers are NaN or infinite."""
         return sum(int((~torch.isfinite(found)).sum()) for found in vars(self).values())
@@ -181,8 +185,14 @@ def _later(rows: Tensor, length: int) -> Tensor:
 
 def errors(found: Answer, expected: Answer) -> Errors:
     """The relative error of each part; None where a number of it is not finite."""
-    apart = {
-        name: relative(part.double(), getattr(expected, name)) if bool(torch.isfinite(part).all()) else None
-        for name, part in vars(found).items()
-    }
-    return Errors(**apart)
+
+    def apart(part: Tensor, other: Tensor) -> float | None:
+        return relative(part.double(), other) if bool(torch.isfinite(part).all()) else None
+
+    return Errors(
+        out=apart(found.out, expected.out),
+        dq=apart(found.dq, expected.dq),
+        dk=apart(found.dk, expected.dk),
+        dv=apart(found.dv, expected.dv),
+        gradient=apart(found.gradient(), expected.gradient()),
+    )

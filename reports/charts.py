@@ -50,7 +50,7 @@ class Chart:
     Attributes:
         failures: (variant, label, x, status) of points without a value, drawn in the strip.
         notes: sentences below the chart.
-        floor: (x, y) of the chance line.
+        floor: (x, y) of the dotted line: of chance, or of rounding.
     """
 
     title: str
@@ -139,6 +139,7 @@ def _axes(axes: Axes, chart: Chart) -> None:
 
 def _log(axes: Axes, chart: Chart) -> None:
     values = [v for s in chart.series for _, e in s.points for v in (e.value, e.low, e.high) if v]
+    values += [y for _, y in chart.floor]
     low, high = min(values), max(values)
     axes.set_yscale("log")
     axes.set_ylim(low / 1.35, high * 1.35)

@@ -10,6 +10,7 @@ import pandas as pd
 from reports.metrics import METRICS
 from reports.statistics import Estimate
 from results.cell import CELLS, Cell
+from results.fidelity import Fidelity
 from results.reach import Reach
 from results.record import Environment, Record, Training
 from results.run import Plan, Run
@@ -20,10 +21,11 @@ LEFT = "left"  # the status of a planned cell that has no record; results.run co
 
 _TRAINING = ("floor", "parameters", "variant_parameters", "test_correct", "test_total", "best_step")
 _BEYOND = ("beyond", "beyond_status", "beyond_reason", "beyond_spent")
+_FIDELITY = ("not_finite", "rows")
 _WHOLE = (
     "heads", "head_dim", "seed", "repeat", "length", "batch", "warmup", "samples", "layers", "ffn", "steps",
     "evaluate_every", "parameters", "variant_parameters", "test_correct", "test_total", "best_step",
-    "shortest", "longest", "beyond",
+    "shortest", "longest", "beyond", *_FIDELITY,
 )  # fmt: skip
 _ORDER = [
     "protocol",
@@ -32,6 +34,7 @@ _ORDER = [
     "scope",
     "pass",
     "causal",
+    "inputs",
     "task",
     "variant",
     "against",
@@ -48,8 +51,8 @@ def frame(run: Run) -> pd.DataFrame:
     `variant_name` and `task_name`, without options; `status` ("left" where there is no record),
     `reason`, `error`, `started_at`, `wall_s`; every metric of `reports.metrics`; of a reach the unit of
     its budget, the length `beyond` it, and what that spent or why it was not measured; what a training
-    says of its network and its floor; `fact_<name>` of the task; `machine`, what computed, in words;
-    `env_<field>` of the environment. What a cell does not have is missing, never 0.
+    says of its network and its floor, a fidelity of its rows; `fact_<name>` of the task; `machine`, what
+    computed, in words; `env_<field>` of the environment. What a cell does not have is missing, never 0.
     """
     plan, latest = run.plan(), run.latest()
     rows = [_recorded(record, plan) for record in latest.values()]
@@ -90,7 +93,7 @@ def _columns(rows: list[Row]) -> list[str]:
     return list(
         dict.fromkeys(
             ["cell_id", "protocol", "variant", "variant_name", *fields, "task_name", "status", "reason",
-             "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *facts,
+             "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *_FIDELITY, *facts,
              "machine", *environment]
         )
     )  # fmt: skip
@@ -132,6 +135,8 @@ def _recorded(record: Record, plan: Plan | None) -> Row:
             row |= dict(zip(_ends(metric.column), (found.low, found.high, found.n), strict=True))
             found = found.value
         row[metric.column] = found
+    if isinstance(record.measurement, Fidelity):
+        row |= record.measurement.model_dump(include=set(_FIDELITY))
     if isinstance(record.measurement, Training):
         row |= record.measurement.model_dump(include=set(_TRAINING))
         row |= _facts(record.measurement.facts)

@@ -94,7 +94,8 @@ def percent(share: float, _: int | None = None) -> str:
 
 def tokens(length: float, _: int | None = None) -> str:
     """A length as a tick."""
-    return short(round(length))
+    # Lengths come back from the logarithm as 1023.9999; options may be below 1.
+    return short(float(f"{length:.9g}"))
 
 
 def plain(axes: Axes) -> None:

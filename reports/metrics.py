@@ -9,6 +9,7 @@ import numpy as np
 from reports import statistics
 from reports.statistics import Estimate
 from results.cell import SpeedCell
+from results.fidelity import Fidelity
 from results.reach import Reach
 from results.record import Comparison, Memory, Record, Speed, Training
 
@@ -148,6 +149,19 @@ def _train_peak(record: Record) -> float | None:
     return found.peak_bytes / MEBI if isinstance(found, Training) else None
 
 
+def _fidelity(derive: Callable[[Fidelity], float | None]) -> Callable[[Record], float | None]:
+    def of(record: Record) -> float | None:
+        found = record.measurement
+        return derive(found) if isinstance(found, Fidelity) else None
+
+    return of
+
+
+def _over_sdpa(found: Fidelity) -> float | None:
+    ours, theirs = found.errors.out, found.sdpa_errors.out
+    return None if ours is None or theirs is None else _over(ours, theirs)
+
+
 def _over(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
@@ -188,5 +202,20 @@ METRICS: dict[str, Metric] = {
                "real tokens over the seconds of all training steps", _train_tokens_per_s),
         Metric("train_peak_mib", "peak memory in training", "MiB", "lower", "log",
                "most bytes allocated in one forward and backward", _train_peak),
+        Metric("output_error", "output error", "", "lower", "log",
+               "norm of the difference from softmax attention in float64, over the norm of that",
+               _fidelity(lambda found: found.errors.out)),
+        Metric("gradient_error", "gradient error", "", "lower", "log",
+               "the same of the gradients of q, k and v, as one vector",
+               _fidelity(lambda found: found.errors.gradient)),
+        Metric("error_over_sdpa", "output error in units of SDPA's", "", "lower", "log",
+               "output error over that of torch's fused attention on the same inputs in the same dtype",
+               _fidelity(_over_sdpa)),
+        Metric("sdpa_output_error", "output error of SDPA", "", "lower", "log",
+               "output error of torch's fused attention on the same inputs in the same dtype",
+               _fidelity(lambda found: found.sdpa_errors.out)),
+        Metric("sdpa_gradient_error", "gradient error of SDPA", "", "lower", "log",
+               "gradient error of torch's fused attention on the same inputs in the same dtype",
+               _fidelity(lambda found: found.sdpa_errors.gradient)),
     )
 }  # fmt: skip

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from reports import reach
 from reports.brackets import brackets
 from reports.bubbles import bubbles
+from reports.budgets import ROUNDING, budgets
 from reports.charts import Chart, Series, draw
 from reports.frame import Row, rows_of
 from reports.layout import look
@@ -58,7 +59,7 @@ class Plot:
 
 
 def plots(table: pd.DataFrame) -> list[Plot]:
-    """Every figure that the cells of this frame can give: speed, memory, reach, accuracy, distance, load."""
+    """Every figure that the cells of this frame can give: speed, memory, reach, fidelity, accuracy and more."""
     rows = rows_of(table)
     drawn = styles(row["variant"] for row in rows)
     found = [_growth(panel, drawn) for panel in panels(rows, "speed", "latency_ms")]
@@ -66,6 +67,11 @@ def plots(table: pd.DataFrame) -> list[Plot]:
     for board in reach.boards(rows):
         figure = brackets(board, drawn)
         found.append(figure and Plot(board.name, board.title, board.subtitle, board.alt, figure))
+    for panel in panels(rows, "fidelity", "output_error"):
+        found.append(_growth(panel, drawn))
+        found += [
+            Plot(b.name, b.chart.title, b.chart.subtitle, b.alt, draw(b.chart, drawn)) for b in budgets(panel)
+        ]
     names: dict[str, int] = {}
     for fact in FACTS:
         found += [_over(fact, task, members, drawn, names) for task, members in moving(rows, fact)]
@@ -109,9 +115,12 @@ def _growth(panel: Panel, drawn: Mapping[str, Style]) -> Plot | None:
         f"Without a value at any length, {status}: {', '.join(names)}." for status, names in absent.items()
     ]
     notes.append(_whiskers(series, panel))
+    rounding = tuple((float(length), error) for length, error in panel.rounding())
+    if rounding:
+        notes.append(f"Points: {panel.metric.derived}. {ROUNDING}")
     chart = Chart(
         panel.title, panel.subtitle, "sequence length N (tokens)", panel.metric.head, tuple(series),
-        tuple(failures), tuple(note for note in notes if note),
+        tuple(failures), tuple(note for note in notes if note), floor=rounding,
     )  # fmt: skip
     return Plot(
         panel.name, panel.title, panel.subtitle, _growth_alt(panel, series, failures), draw(chart, drawn)
@@ -143,7 +152,8 @@ def _growth_alt(
     said = ", ".join(f"{label} {value:.3g}" for value, label in ends)
     text = f"{panel.title}; {panel.subtitle}. Log-log lines of {len(series)} variants."
     if said:
-        text += f" At N = {short(longest)}, in {panel.metric.unit}: {said}."
+        unit = f", in {panel.metric.unit}" if panel.metric.unit else ""
+        text += f" At N = {short(longest)}{unit}: {said}."
     if failures:
         text += (
             " No value: "

@@ -11,7 +11,8 @@ from reports.frame import LEFT, frame
 from reports.pages import render
 from reports.palette import styles
 from reports.plots import Plot, plots
-from reports.tables import Table, tables
+from reports.table import Table
+from reports.tables import tables
 from results.record import Record
 from results.run import Plan, Run
 from results.status import STATUSES
@@ -23,6 +24,7 @@ SECTIONS = (
     ("speed", "Speed", ("speed-",), "no speed cells: nothing was timed"),
     ("memory", "Memory", ("memory-",), "no memory cells"),
     ("reach", "Reach", ("reach",), "no reach cells: no longest sequence was sought"),
+    ("fidelity", "Fidelity to softmax attention", ("fidelity-", "budget-"), "no fidelity cells"),
     ("growth", "Growth with N", ("exponents",), "too few lengths to fit the growth with N"),
     ("comparison", "Comparison", ("comparison",), "no comparison cells: no two variants were timed in turn"),
     ("accuracy", "Accuracy", ("distance-", "load-", "accuracy-"), "no training cells: no accuracy is known"),

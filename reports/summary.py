@@ -64,8 +64,16 @@ class Panel:
     points: tuple[Point, ...]
 
     @property
+    def inputs(self) -> str | None:
+        """The family of the inputs in words, where there are several."""
+        name = self.setting.get("inputs")
+        return None if name is None else f"{str(name).replace('_', ' ')} inputs"
+
+    @property
     def title(self) -> str:
         """What is shown, in words."""
+        if self.inputs is not None:
+            return f"{self.metric.label.capitalize()} against sequence length: {self.inputs}"
         where = f"{SCOPES[str(self.setting['scope'])]}, {PASSES[str(self.setting['pass'])]}"
         return f"{self.metric.label.capitalize()} against sequence length: {where}"
 
@@ -97,6 +105,17 @@ class Panel:
             names, key=lambda name: (list(REFERENCES).index(name) if name in REFERENCES else 9, name)
         )
 
+    def rounding(self) -> list[tuple[int, float]]:
+        """Of an error, what SDPA itself errs: (length, error), by rising length."""
+        metric = METRICS.get(f"sdpa_{self.metric.column}")
+        if metric is None:
+            return []
+        found = [
+            (length, over([row for p in self.points if p.length == length for row in p.rows], metric))
+            for length in self.lengths
+        ]
+        return [(length, one.value) for length, one in found if one is not None and one.value > 0]
+
     def at(self, variant: str, length: int) -> Point | None:
         """The point of a variant at a length, if there is one."""
         return next((p for p in self.points if (p.variant, p.length) == (variant, length)), None)
@@ -114,13 +133,13 @@ def place(setting: Mapping[str, object]) -> str:
 
 
 def panels(rows: Sequence[Row], protocol: str, column: str) -> list[Panel]:
-    """The panels of a metric of speed or memory cells, one a setting, in a fixed order."""
-    metric = METRICS[column]
+    """The panels of a metric of speed, memory or fidelity cells, one a setting, in a fixed order."""
+    metric, columns = METRICS[column], SETTING if protocol != "fidelity" else (*SETTING, "inputs")
     chosen = settle_machines([row for row in rows if row["protocol"] == protocol])
     found: list[Panel] = []
     names: dict[str, int] = {}
-    for key, members in grouped(chosen, SETTING).items():
-        setting = dict(zip(SETTING, key, strict=True))
+    for key, members in grouped(chosen, columns).items():
+        setting = dict(zip(columns, key, strict=True))
         points = tuple(_point(metric, same) for same in grouped(members, ("variant", "length")).values())
         name = distinct(_name(protocol, setting), names)
         found.append(Panel(metric, setting, name, points))
@@ -177,13 +196,16 @@ def worst(rows: Sequence[Row]) -> str:
 def _point(metric: Metric, rows: list[Row]) -> Point:
     found = over(rows, metric)
     status = "ok" if found is not None else worst(rows)
+    # A fidelity without an error is a measurement too: of numbers that are not finite.
+    status = "nan" if found is None and status == "ok" else status
     return Point(rows[0]["variant"], int(rows[0]["length"]), found, status, tuple(rows))
 
 
 def _name(protocol: str, setting: Mapping[str, object]) -> str:
     causal = "causal" if setting["causal"] else "noncausal"
-    words = [protocol, setting["scope"], setting["pass"], causal, setting["dtype"], setting["device"]]
-    words += ["compiled"] if setting["compile"] else []
+    what = (setting["inputs"],) if "inputs" in setting else (setting["scope"], setting["pass"])
+    words = [protocol, *what, causal, setting["dtype"], setting["device"]]
+    words += ["compiled"] if setting.get("compile") else []
     return "-".join(str(word) for word in words)
 
 

@@ -1,18 +1,17 @@
-"""The tables beside the plots: short to read as Markdown and on the page, complete as CSV."""
+"""The tables beside the plots, of every kind that a run can give."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from reports import growth, reach
+from reports import fidelity, growth, reach
 from reports.frame import LEFT, Row, rows_of
 from reports.metrics import METRICS
 from reports.palette import is_reference
 from reports.scores import Board, boards
 from reports.statistics import Estimate
 from reports.summary import SETTING, Panel, Point, grouped, over, panels, place, settle_machines, worst
+from reports.table import Table
 from reports.words import faster, interval, number, short, whole
 from results.run import VariantCard
 from results.status import STATUSES
@@ -20,35 +19,12 @@ from results.status import STATUSES
 COMPARISON = (*SETTING, "variant", "against", "length")
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table: its head and rows in words to read, and the numbers in full in `data`."""
-
-    name: str
-    title: str
-    note: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    data: pd.DataFrame
-
-    def markdown(self) -> str:
-        """Title, note and a pipe table."""
-        lines = [self.head, tuple("---" for _ in self.head), *self.rows]
-        table = "\n".join("| " + " | ".join(_cell(word) for word in line) + " |" for line in lines)
-        return f"# {self.title}\n\n{self.note}\n\n{table}\n"
-
-    def save(self, folder: Path) -> None:
-        """Write `<name>.md` and `<name>.csv`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.name}.md").write_text(self.markdown(), encoding="utf-8")
-        self.data.to_csv(folder / f"{self.name}.csv", index=False, lineterminator="\n")
-
-
 def tables(table: pd.DataFrame, cards: Mapping[str, VariantCard]) -> list[Table]:
     """Every table that the cells of this frame can give; `cards` bring the claims, by variant."""
     rows = rows_of(table)
     fast, small = panels(rows, "speed", "latency_ms"), panels(rows, "memory", "peak_mib")
     found = [_grid(panel) for panel in (*fast, *small)]
+    found += [fidelity.table(panel) for panel in panels(rows, "fidelity", "output_error")]
     found += [_accuracy(board) for board in boards(rows)]
     found += [_comparison(rows)] if any(row["protocol"] == "comparison" for row in rows) else []
     bars = [bar for board in reach.boards(rows) for bar in board.bars]
@@ -57,10 +33,6 @@ def tables(table: pd.DataFrame, cards: Mapping[str, VariantCard]) -> list[Table]
     found += [_exponents(fits)] if fits else []
     found += [_status(rows)] if any(row["status"] != "ok" for row in rows) else []
     return found
-
-
-def _cell(word: str) -> str:
-    return word.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def _grid(panel: Panel) -> Table:
@@ -211,8 +183,9 @@ def _exponents(fits: Sequence[growth.Fit]) -> Table:
 
 def _status(rows: Iterable[Row]) -> Table:
     columns = (
-        "status", "protocol", "variant", "against", "task", "length", "scope", "pass", "causal", "dtype",
-        "device", "compile", "limit", "budget", "budget_unit", "seed", "repeat", "reason", "error", "cell_id",
+        "status", "protocol", "variant", "against", "task", "inputs", "length", "scope", "pass", "causal",
+        "dtype", "device", "compile", "limit", "budget", "budget_unit", "seed", "repeat", "reason", "error",
+        "cell_id",
     )  # fmt: skip
     data = [{column: row[column] for column in columns} for row in rows if row["status"] != "ok"]
     data.sort(key=lambda row: row["status"])
@@ -232,7 +205,8 @@ def _status(rows: Iterable[Row]) -> Table:
 def _place(same: Sequence[Row]) -> str:
     row = same[0]
     lengths = sorted({int(one["length"]) for one in same if one["length"] is not None})
-    words = [row["task"], f"against {row['against']}" if row["against"] else None]
+    inputs = f"{row['inputs']} inputs" if row["inputs"] else None
+    words = [row["task"], inputs, f"against {row['against']}" if row["against"] else None]
     words += ["N = " + ", ".join(map(short, lengths)) if lengths else None, row["scope"], row["pass"]]
     words += [f"within {row['budget']:g} {row['budget_unit']}" if row["budget_unit"] else None]
     words += ["causal" if row["causal"] else None, row["dtype"], row["device"]]

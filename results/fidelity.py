@@ -16,6 +16,10 @@ class Errors(BaseModel):
     dq: Relative | None = Field(description="of the gradient of q, all rows")
     dk: Relative | None = Field(description="of the gradient of k, all rows")
     dv: Relative | None = Field(description="of the gradient of v, all rows")
+    gradient: Relative | None = Field(
+        description="of all three as one vector: near one-hot those of q and k are next to nothing, and what "
+        "is large beside them may be small beside that of v"
+    )
 
 
 class Fidelity(BaseModel):

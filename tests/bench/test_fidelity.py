@@ -44,7 +44,7 @@ def cell(variant: str = "sdpa", **fields: object) -> FidelityCell:
 
 
 def all_of(found: Errors) -> list[float]:
-    values = [found.out, found.dq, found.dk, found.dv]
+    values = [found.out, found.dq, found.dk, found.dv, found.gradient]
     assert None not in values
     return [value for value in values if value is not None]
 
@@ -100,7 +100,7 @@ def test_what_is_exact_in_its_limit_errs_as_sdpa_does(name: str) -> None:
 def test_a_known_factor_is_a_known_error(causal: bool, inputs: Inputs) -> None:
     asked = cell("sdpa", causal=causal, inputs=inputs)
     found = fidelity.measure(asked, lambda dims: Louder(dims, causal=causal))
-    assert all_of(found.errors) == pytest.approx([0.01] * 4, rel=1e-3)
+    assert all_of(found.errors) == pytest.approx([0.01] * 5, rel=1e-3)
     assert max(all_of(found.sdpa_errors)) < 1e-4
 
 
@@ -115,6 +115,9 @@ def test_every_core_is_measured_on_every_family(name: str) -> None:
 def test_a_variant_that_ignores_q_and_k_has_no_gradient_of_theirs() -> None:
     found = measure("mean").errors
     assert (found.dq, found.dk) == (1.0, 1.0)
+    assert found.dv is not None
+    assert found.gradient is not None
+    assert found.dv < found.gradient < 1.0
     assert found.out is not None
     assert 0.1 < found.out < 1.0
 

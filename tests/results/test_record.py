@@ -44,7 +44,7 @@ def test_the_measurement_is_of_the_cells_protocol():
 
 
 def test_errors_that_are_no_numbers_are_null():
-    errors = Errors(out=None, dq=0.1, dk=0.2, dv=None)
+    errors = Errors(out=None, dq=0.1, dk=0.2, dv=None, gradient=None)
     found = Fidelity(errors=errors, sdpa_errors=errors, not_finite=3, rows=8)
     cell = FidelityCell(variant=Spec(name="sdpa"), length=8)
     kept = Record.model_validate(
@@ -53,4 +53,4 @@ def test_errors_that_are_no_numbers_are_null():
     assert Record.model_validate_json(kept.model_dump_json()) == kept
     for value in (float("nan"), float("inf"), -0.1):
         with pytest.raises(ValidationError, match="out"):
-            Errors(out=value, dq=0.1, dk=0.2, dv=0.3)
+            Errors(out=value, dq=0.1, dk=0.2, dv=0.3, gradient=0.2)
