@@ -93,8 +93,8 @@ def _columns(rows: list[Row]) -> list[str]:
     return list(
         dict.fromkeys(
             ["cell_id", "protocol", "variant", "variant_name", *fields, "task_name", "status", "reason",
-             "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *_FIDELITY, *facts,
-             "machine", *environment]
+             "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *_FIDELITY,
+             *facts, "machine", *environment]
         )
     )  # fmt: skip
 

@@ -59,7 +59,7 @@ class Plot:
 
 
 def plots(table: pd.DataFrame) -> list[Plot]:
-    """Every figure that the cells of this frame can give: speed, memory, reach, fidelity, accuracy and more."""
+    """Every figure that the cells of this frame give: speed, memory, reach, fidelity, accuracy and more."""
     rows = rows_of(table)
     drawn = styles(row["variant"] for row in rows)
     found = [_growth(panel, drawn) for panel in panels(rows, "speed", "latency_ms")]
