@@ -193,7 +193,7 @@ MANY = 'cell_timeout_s = 60\n[[sweep]]\nprotocol = "memory"\nbaseline = { length
 )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_every_cell_is_measured_once_whatever_is_killed(tmp_path: Path):
     place, rng = Place(tmp_path, QUICK, MANY), random.Random(0)
     blows = Counter[str]()
@@ -232,11 +232,13 @@ def strike(blow: str, runner: subprocess.Popen[bytes], rng: random.Random) -> bo
         return True
     # The server, the tracker of its resources, a keeper, a worker, or what a worker has started. A server
     # that still imports, alone with the tracker, is let be: it would be killed for ever.
-    victims = sorted(descendants(runner.pid))
+    victims = descendants(runner.pid)
     if len(victims) <= 2:
         return False
+    # Those two come first; another server costs seconds of imports.
+    (victim,) = rng.choices(victims, [1, 1, *[4] * (len(victims) - 2)])
     with suppress(ProcessLookupError):
-        os.kill(rng.choice(victims), signal.SIGKILL)
+        os.kill(victim, signal.SIGKILL)
     return True
 
 
