@@ -8,10 +8,12 @@ is as it is, and a slow minute of a quiet one is not.
 import statistics
 from collections.abc import Iterable, Sequence
 
-from results.record import Calibration, Comparison, Record, Speed
+from results.calibration import Calibration
+from results.reach import Reach
+from results.record import Comparison, Record, Speed
 
-# The protocols with a clock, whose cells carry readings.
-CALIBRATED = ("speed", "comparison")
+# The protocols with a clock, whose cells carry readings; a reach has one where time is limited.
+CALIBRATED = ("speed", "comparison", "reach")
 
 # A product this much slower than usual, beside a cell, is a disturbance: on a quiet machine it varies by a
 # few percent, and with one more process to a core it runs at half its rate.
@@ -55,8 +57,14 @@ class Usual:
 
 
 def calibration(record: Record) -> Calibration | None:
-    """The reading that a record carries; None if it has none, as a training has none."""
+    """The reading that a record carries; None if it has none, as a training has none.
+
+    Of a search it is that of the shortest length that did not fit: a disturbance makes calls longer, so it is
+    where a false answer ends up.
+    """
     found = record.measurement
+    if isinstance(found, Reach):
+        return None if found.stopped_by is None else found.stopped_by.calibration
     return found.calibration if isinstance(found, Speed | Comparison) else None
 
 

@@ -101,6 +101,7 @@ def judge(
         status=status,
         peak_bytes=peak,
         samples_s=samples,
+        calibration=measured.calibration if isinstance(measured, Speed) else None,
         reason=reason,
         error=error,
     )

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from results.calibration import Calibration
 from results.status import Status
 
 
@@ -23,6 +24,7 @@ class Probe(_Row):
     samples_s: list[float] | None = Field(
         default=None, description="as of a speed cell, in order; null where memory is limited"
     )
+    calibration: Calibration | None = Field(default=None, description="as of a speed cell")
     reason: str | None = Field(default=None, description="why there is no measurement")
     error: str | None = Field(default=None, description="type of the exception")
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from results.calibration import Calibration
 from results.cell import Cell
 from results.fidelity import Fidelity
 from results.reach import Reach
@@ -50,18 +51,6 @@ class Gate(_Row):
     rows: int = Field(description="query rows that were compared, of each head and sequence")
     relative_error: float = Field(description="norm of the difference over norm of the float64 twin")
     tolerance: float = Field(description="largest relative_error that passes")
-
-
-class Calibration(_Row):
-    """What the machine could do just before and just after the measurement."""
-
-    gemm_flops_per_s: tuple[float, float] = Field(description="square matrix product, FLOP/s")
-    copy_bytes_per_s: tuple[float, float] = Field(description="copy of a large buffer, bytes read + written")
-    foreign_load: float | None = Field(
-        default=None,
-        description="share of the processors' time that others used meanwhile, 0 to 1; null where it is not "
-        "known, as in older records",
-    )
 
 
 class Work(_Row):

@@ -10,12 +10,14 @@ from pydantic import ValidationError
 
 from bench import reach
 from bench.commands.progress import describe
+from bench.disturbance import Usual, calibration
 from bench.engines.local import Limits
 from bench.matrix import Matrix
 from bench.measuring import Setup
 from bench.planning import plan, sources
 from bench.resolver import Outside, Resolver
 from bench.runner import execute
+from results.calibration import Calibration
 from results.cell import MemoryCell, ReachCell, SpeedCell
 from results.reach import Probe, Reach
 from results.record import Memory, Record
@@ -142,6 +144,26 @@ def test_median_is_held_against_milliseconds() -> None:
         asked = cell(limit="time", budget=budget)
         judged = reach.judge(asked, 8, found, status="ok", reason=None, error=None)
         assert (judged.fits, judged.peak_bytes, judged.samples_s) == (fits, None, found.samples_s)
+
+
+def test_a_search_is_doubted_by_what_stood_beside_its_last_answer() -> None:
+    quiet = Calibration(gemm_flops_per_s=(2e11, 2e11), copy_bytes_per_s=(1e9, 1e9))
+    slow = Calibration(gemm_flops_per_s=(1e11, 1e11), copy_bytes_per_s=(1e9, 1e9))
+    asked = cell(limit="time", budget=250.0, shortest=64, longest=128, resolution=1.0)
+
+    def probe(length: int, beside: Calibration, scale: float) -> Probe:
+        found = speed().model_copy(update={"calibration": beside, "samples_s": [scale * 0.2]})
+        return reach.judge(asked, length, found, status="ok", reason=None, error=None)
+
+    for beside, disturbed in ((quiet, False), (slow, True)):
+        probes = [probe(64, quiet, 1.0), probe(128, beside, 2.0)]
+        made = record(asked, "timeout").model_copy(
+            update={"status": "ok", "reason": None, "measurement": Reach(reach=64, beyond=128, probes=probes)}
+        )
+        found = calibration(made)
+        assert found == beside
+        assert (Usual([quiet] * 8).disturbed(found) is not None) == disturbed
+    assert calibration(record(cell(), "timeout")) is None
 
 
 def test_a_probe_is_the_same_call_at_one_length() -> None:
