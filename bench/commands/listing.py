@@ -15,7 +15,7 @@ from bench.prediction import Predictor
 from bench.resolver import Resolver
 from lra_tasks import TASKS, catalogue
 from lra_tasks.interface import Task
-from results.cell import TrainingCell
+from results.cell import Cell, ReachCell, TrainingCell
 from results.record import Record
 from results.spec import Spec
 from variants.backends import BACKENDS
@@ -83,15 +83,17 @@ def plan_rows(planned: Planned, known: Sequence[Record], limits: Limits) -> list
                 "unsupported": unsupported,
                 "predicted_s": round(seconds, 1),
                 "predicted_mib": None if peak is None else round(peak / 2**20, 1),
-                "predicted": _fate(seconds, peak or 0.0, limits),
+                "predicted": _fate(cell, seconds, peak or 0.0, limits),
                 "cell": {key: value for key, value in facts.items() if key not in ("task", "against")},
             }
         )
     return rows
 
 
-def _fate(seconds: float, peak: float, limits: Limits) -> str | None:
-    """The limit that a cell is predicted to run into."""
+def _fate(cell: Cell, seconds: float, peak: float, limits: Limits) -> str | None:
+    """The limit that a cell is predicted to run into. Those of a search are for each of its lengths."""
+    if isinstance(cell, ReachCell):
+        return None
     return "oom" if peak > limits.memory_bytes else "timeout" if seconds > limits.seconds else None
 
 

@@ -24,7 +24,7 @@ from results.record import Memory, Record
 from results.run import Run
 from results.status import Status
 from tests.bench.test_runner import FAULTY, Silent
-from tests.results.build import speed
+from tests.results.build import record, speed
 
 ROOMY = Limits(seconds=60.0, memory_bytes=2**33)
 
