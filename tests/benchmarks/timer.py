@@ -27,8 +27,8 @@ VARIANTS = ("sdpa", "window(left=128, right=128)")
 LENGTHS = (1024, 4096)
 BAR_PERCENT = 5.0
 
-# Rounds are short, one long call or a few short ones of either, as machines drift within seconds: at half a
-# second a round, two medians of one call came out 9 % apart.
+# Rounds are short, one long call or a few short ones of either, as machines drift within seconds. Where other
+# work shares the cores the bar means nothing: medians of long calls then differ by 10 % in either direction.
 ROUND_S, LEAST_ROUNDS, LEAST_S = 0.05, 15, 8.0
 
 
