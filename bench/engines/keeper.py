@@ -13,9 +13,11 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import signal
 import stat
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -56,6 +58,7 @@ def keep(theirs: Connection, job: Callable[[str], str], question: str, limits: L
         theirs.send_bytes(b"")
     except OSError:
         return  # the runner left while its server was importing
+    room = tempfile.mkdtemp(prefix="attnbench-")
     # Before an answer stands a word that nothing else begins with.
     keeper, word = os.getpid(), secrets.token_hex(16).encode()
     source, sink = os.pipe()
@@ -65,10 +68,13 @@ def keep(theirs: Connection, job: Callable[[str], str], question: str, limits: L
         os.close(source)
         _end_with(keeper)
         _let_go_of_server(sink)
+        # A cell finds no temporary file of another, and leaves none.
+        os.environ["TMPDIR"] = tempfile.tempdir = room
         _work(sink, word, job, question, limits, log)
     os.close(sink)
-    threading.Thread(target=_end_on_demand, args=(theirs,), daemon=True).start()
+    threading.Thread(target=_end_on_demand, args=(theirs, room), daemon=True).start()
     ended = _attend(worker, source, word)
+    shutil.rmtree(room, ignore_errors=True)
     with suppress(OSError):
         theirs.send_bytes(json.dumps(ended).encode())
 
@@ -133,11 +139,12 @@ def _answer(said: bytearray, word: bytes) -> str | None:
     return answer.decode() if found and end else None
 
 
-def _end_on_demand(theirs: Connection) -> None:
+def _end_on_demand(theirs: Connection, room: str) -> None:
     """End everything when the runner says so, or is gone."""
     with suppress(EOFError, OSError):
         theirs.recv_bytes()
     _end_descendants()
+    shutil.rmtree(room, ignore_errors=True)
     # Where descendants cannot be listed, those that stayed in this group are found all the same.
     os.killpg(0, signal.SIGKILL)
 

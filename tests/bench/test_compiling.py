@@ -10,6 +10,7 @@ import pytest
 from bench.compiling import NotCompiled, afresh, made_since, parts, refuse_if_more
 from bench.engines.local import Limits
 from bench.matrix import Matrix
+from bench.measuring import Setup
 from bench.planning import plan
 from bench.resolver import Resolver
 from bench.runner import execute
@@ -22,7 +23,9 @@ from tests.bench.test_runner import Silent
 def records(folder: Path, *sweeps: dict[str, object]) -> list[Record]:
     made = plan(Matrix.model_validate({"name": "compiled", "sweep": sweeps}), Resolver())
     limits = Limits(seconds=200.0, memory_bytes=4 * 2**30)
-    return execute(Run(folder), made, limits=limits, watcher=Silent())
+    found = execute(Run(folder), made, Setup(limits, Silent()))
+    order = [cell.id for cell in made.cells]
+    return sorted(found, key=lambda record: order.index(record.cell_id))
 
 
 def sweep(protocol: str, variants: list[str], **fields: object) -> dict[str, object]:

@@ -5,11 +5,14 @@ Whatever comes, every cell ends with its true status, none is lost or measured t
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -80,14 +83,19 @@ class Place:
     def __init__(self, folder: Path, variants: list[str], matrix: str) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
-        self.temporary = folder / "temporary"
-        self.temporary.mkdir()
+        # Not below the folder: the path of a socket may have a hundred letters.
+        self.temporary = Path(tempfile.mkdtemp(prefix="storm-"))
+        weakref.finalize(self, shutil.rmtree, self.temporary, ignore_errors=True)
         (folder / "storm.toml").write_text(f'name = "storm"\n{matrix}')
         files = [word for name in variants for word in ("--file", f"{VARIANTS}:{name}")]
         self.command = [sys.executable, "-m", "bench.cli", "run", "storm.toml", *files]
         self.mark = f"ATTNBENCH_STORM={folder}"
         self.run = Run(folder / "results" / "storm")
         self.errors = folder / "errors"
+
+    def left_over(self) -> list[Path]:
+        """Temporary files that the command left; the one by which commands take turns stays."""
+        return [path for path in self.temporary.iterdir() if path.suffix != ".turn"]
 
     def start(self, *more: str) -> subprocess.Popen[bytes]:
         name, _, value = self.mark.partition("=")
@@ -166,7 +174,7 @@ def test_a_cell_ends_with_its_true_status(matrix: Place, name: str):
 def test_nothing_of_the_cells_is_left(matrix: Place):
     """Not even what left its session, and lost its parent, on purpose."""
     wait_until(lambda: matrix.alive() == [], 5.0)
-    assert list(matrix.temporary.iterdir()) == []
+    assert matrix.left_over() == []
     assert list(matrix.run.path.glob("*.tmp")) == []
     assert "Traceback" not in matrix.errors.read_text()
 
@@ -221,7 +229,7 @@ def test_every_cell_is_measured_once_whatever_is_killed(tmp_path: Path):
     wait_until(lambda: place.alive() == [], 10.0)
     assert list(place.run.path.glob("*.tmp")) == []
     # A server that was killed just before its runner leaves the one folder that both used.
-    assert len(list(place.temporary.iterdir())) <= blows["runner"] // 2
+    assert len(place.left_over()) <= blows["runner"] // 2
 
 
 def strike(blow: str, runner: subprocess.Popen[bytes], rng: random.Random) -> bool:
@@ -250,7 +258,7 @@ def test_nothing_outlives_a_runner_that_is_killed(tmp_path: Path, name: str):
     runner.kill()
     runner.wait()
     wait_until(lambda: place.alive() == [], 10.0)
-    assert list(place.temporary.iterdir()) == []
+    assert place.left_over() == []
 
 
 def _log(place: Place) -> str:
@@ -321,6 +329,6 @@ def test_a_matrix_may_limit_the_memory_of_the_device(monkeypatch: pytest.MonkeyP
 
     sweep = {"protocol": "speed", "baseline": {"length": 8, "variant": "sdpa"}}
     raw = {"name": "m", "memory_limit_gib": 1.0, "sweep": [sweep]}
-    given = running._limits(Matrix.model_validate({**raw, "device_memory_limit_gib": 0.5}))
+    given = running.limits(Matrix.model_validate({**raw, "device_memory_limit_gib": 0.5}))
     assert (given.memory_bytes, given.device_memory_bytes) == (2**30, 2**29)
-    assert running._limits(Matrix.model_validate(raw)).device_memory_bytes is None
+    assert running.limits(Matrix.model_validate(raw)).device_memory_bytes is None
