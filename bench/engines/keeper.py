@@ -39,12 +39,20 @@ _MOST_BYTES = 2**28
 GRACE_S = 10.0
 
 
-def keep(theirs: Connection, job: Callable[[str], str], question: str, limits: Limits, log: str) -> None:
+def keep(
+    theirs: Connection,
+    scratch: str,
+    job: Callable[[str], str],
+    question: str,
+    limits: Limits,
+    log: str,
+) -> None:
     """The life of a keeper, in a session of its own.
 
     Args:
         theirs: to the runner. Sent are an empty message at the start, and at the end the worker's exit code
             with its answer, if it gave one, as a JSON array. A message from the runner means: end.
+        scratch: folder for a folder of the worker's temporary files.
         job: a function of a module.
         question: its argument.
         limits: of memory; time is the runner's business.
@@ -58,7 +66,7 @@ def keep(theirs: Connection, job: Callable[[str], str], question: str, limits: L
         theirs.send_bytes(b"")
     except OSError:
         return  # the runner left while its server was importing
-    room = tempfile.mkdtemp(prefix="attnbench-")
+    room = tempfile.mkdtemp(prefix="cell-", dir=scratch)
     # Before an answer stands a word that nothing else begins with.
     keeper, word = os.getpid(), secrets.token_hex(16).encode()
     source, sink = os.pipe()

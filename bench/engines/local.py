@@ -119,7 +119,7 @@ class LocalEngine:
         """A keeper at its work. If the server was killed, long ago or just now, another one is started."""
         for tried in range(_STARTS):
             ours, theirs = self._context.Pipe()
-            keeper = self._process(keep, theirs, *args)
+            keeper = self._process(keep, theirs, str(self.scratch), *args)
             try:
                 with _sound_start(), theirs:
                     keeper.start()
