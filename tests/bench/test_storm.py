@@ -156,8 +156,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Place:
         tmp_path_factory.mktemp("fates"),
         list(FATES),
         "cell_timeout_s = 4\nmemory_limit_gib = 1.0\n[[sweep]]\n"
-        'protocol = "memory"\nbaseline = { length = 16 }\n'
-        + axes(list(FATES)),
+        'protocol = "memory"\nbaseline = { length = 16 }\n' + axes(list(FATES)),
     )
     assert place.start().wait() == 1, place.errors.read_text()
     return place
