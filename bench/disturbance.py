@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 
 from results.calibration import Calibration
 from results.reach import Reach
-from results.record import Comparison, Record, Speed
+from results.record import Record, Speed
 
-# The protocols with a clock, whose cells carry readings; a reach has one where time is limited.
-CALIBRATED = ("speed", "comparison", "reach")
+# The protocols whose cells are judged. In a comparison a disturbance meets both sides alike.
+CALIBRATED = ("speed", "reach")
 
 # A product this much slower than usual, beside a cell, is a disturbance: on a quiet machine it varies by a
 # few percent, and with one more process to a core it runs at half its rate.
@@ -57,7 +57,7 @@ class Usual:
 
 
 def calibration(record: Record) -> Calibration | None:
-    """The reading that a record carries; None if it has none, as a training has none.
+    """The reading that a record is judged by; None if it is not, as a training or a comparison is not.
 
     Of a search it is that of the shortest length that did not fit: a disturbance makes calls longer, so it is
     where a false answer ends up.
@@ -65,7 +65,7 @@ def calibration(record: Record) -> Calibration | None:
     found = record.measurement
     if isinstance(found, Reach):
         return None if found.stopped_by is None else found.stopped_by.calibration
-    return found.calibration if isinstance(found, Speed | Comparison) else None
+    return found.calibration if isinstance(found, Speed) else None
 
 
 def _quarter(values: Sequence[float], *, upper: bool) -> float | None:

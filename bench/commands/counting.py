@@ -40,7 +40,9 @@ def predicted_s(run: Run) -> float:
 
 def failed(run: Run) -> bool:
     """Whether a cell that could have been measured has no measurement."""
-    return any(record.status not in ("ok", "unsupported") for record in run.latest().values())
+    return any(
+        record.measurement is None and record.status != "unsupported" for record in run.latest().values()
+    )
 
 
 def status_lines(run: Run) -> list[str]:

@@ -49,7 +49,7 @@ class _Counting:
     def ended(self, record: Record) -> None:
         """See Watcher."""
         self.left.pop(record.cell_id, None)
-        self.failed += record.status not in ("ok", "unsupported")
+        self.failed += record.measurement is None and record.status != "unsupported"
         self.predictor.learn(record)
 
     def again(self, cell: Cell) -> None:

@@ -23,9 +23,10 @@ from tests.bench.test_runner import Silent
 def records(folder: Path, *sweeps: dict[str, object]) -> list[Record]:
     made = plan(Matrix.model_validate({"name": "compiled", "sweep": sweeps}), Resolver())
     limits = Limits(seconds=200.0, memory_bytes=4 * 2**30)
-    found = execute(Run(folder), made, Setup(limits, Silent()))
-    order = [cell.id for cell in made.cells]
-    return sorted(found, key=lambda record: order.index(record.cell_id))
+    run = Run(folder)
+    execute(run, made, Setup(limits, Silent()))
+    latest = run.latest()
+    return [latest[cell.id] for cell in made.cells]
 
 
 def sweep(protocol: str, variants: list[str], **fields: object) -> dict[str, object]:
