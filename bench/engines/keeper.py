@@ -40,12 +40,7 @@ GRACE_S = 10.0
 
 
 def keep(
-    theirs: Connection,
-    scratch: str,
-    job: Callable[[str], str],
-    question: str,
-    limits: Limits,
-    log: str,
+    theirs: Connection, scratch: str, job: Callable[[str], str], question: str, limits: Limits, log: str
 ) -> None:
     """The life of a keeper, in a session of its own.
 
@@ -76,8 +71,7 @@ def keep(
         os.close(source)
         _end_with(keeper)
         _let_go_of_server(sink)
-        # A cell finds no temporary file of another, and leaves none.
-        os.environ["TMPDIR"] = tempfile.tempdir = room
+        _live_in(room)
         _work(sink, word, job, question, limits, log)
     os.close(sink)
     threading.Thread(target=_end_on_demand, args=(theirs, room), daemon=True).start()
@@ -179,6 +173,11 @@ def _writes_to_pipe(descriptor: int) -> bool:
         return mode == os.O_WRONLY and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
     except OSError:
         return False  # that of the listing itself
+
+
+def _live_in(room: str) -> None:
+    """A cell finds no temporary file of another, and leaves none."""
+    os.environ["TMPDIR"] = tempfile.tempdir = room
 
 
 def _linux(option: int, value: int) -> None:

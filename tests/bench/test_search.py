@@ -222,8 +222,8 @@ def measured(
     sweep = {"protocol": "reach", "baseline": {"variant": variant, "limit": "memory", **fields}}
     matrix = Matrix.model_validate({"name": "reach", "sweep": [sweep]})
     made = plan(matrix, Resolver(Outside.parse(text) for text in outside))
-    (record,) = execute(Run(folder), made, Setup(limits, Silent(), tuple(outside)))
-    return record
+    # On a busy machine it may have been measured more than once.
+    return execute(Run(folder), made, Setup(limits, Silent(), tuple(outside)))[-1]
 
 
 def test_materialised_softmax_reaches_as_far_as_its_formula(tmp_path: Path) -> None:
