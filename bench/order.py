@@ -42,7 +42,7 @@ def setting(cell: Cell) -> str:
 
 
 def in_rounds(
-    cells: Iterable[Cell], seed: str, cost: Callable[[Sequence[Cell]], float] | None = None
+    cells: Iterable[Cell], seed: str, cost: Callable[[Sequence[Cell]], tuple[float, int]] | None = None
 ) -> list[Cell]:
     """Setting by setting, and of each all variants: wherever it stops, no variant is ahead of another.
 

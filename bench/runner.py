@@ -35,8 +35,9 @@ def missing(run: Run, plan: Plan, wanted: Wanted = EVERY) -> list[Cell]:
     latest, shard = run.latest(), wanted.shard
     predictor = Predictor([*wanted.known, *latest.values()], plan.variants)
 
-    def cost(cells: Sequence[Cell]) -> float:
-        return predictor.seconds(cells) / len(cells)
+    def cost(cells: Sequence[Cell]) -> tuple[float, int]:
+        # Of what nothing is known yet all take as long; then the short ones come first.
+        return predictor.seconds(cells) / len(cells), max(getattr(cell, "length", 0) for cell in cells)
 
     # The order is that of the whole plan, so that a resumed run goes on where it was.
     return [

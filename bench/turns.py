@@ -27,8 +27,10 @@ def turn(waiting: Callable[[str], None]) -> Generator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "another process"
-            waiting(f"waiting for attnbench, process {holder}, which measures on this machine")
+            # Empty for a moment, when the turn changes hands.
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            who = f"attnbench, process {holder}," if holder else "another attnbench"
+            waiting(f"waiting for {who} which measures on this machine")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         with suppress(OSError):  # who holds it is a courtesy
             os.ftruncate(descriptor, 0)

@@ -40,7 +40,7 @@ def test_the_order_is_shuffled_and_that_of_its_seed_whatever_comes_in():
 
 
 def test_with_a_cost_the_cheap_settings_of_all_come_first():
-    order = in_rounds(cells(), "seed", lambda group: max(getattr(cell, "length", 0) for cell in group))
+    order = in_rounds(cells(), "seed", lambda group: (0.0, max(getattr(cell, "length", 0) for cell in group)))
     lengths = [getattr(cell, "length", 0) for cell in order]
     assert lengths == sorted(lengths)
 

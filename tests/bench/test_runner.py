@@ -196,6 +196,13 @@ def test_a_resumed_run_goes_on_in_the_same_order(tmp_path: Path):
     assert [cell.id for cell in missing(run, made)] == whole[1:]
 
 
+def test_with_a_budget_and_nothing_known_the_short_ones_come_first(tmp_path: Path):
+    sweep = {"protocol": "memory", "axes": {"variant": ["sdpa", "mean"], "length": [512, 16, 64, 256]}}
+    made = plan(Matrix.model_validate({"name": "lengths", "sweep": [sweep]}), Resolver())
+    left = missing(Run(tmp_path), made, Wanted(until=time.monotonic() + 60))
+    assert [getattr(cell, "length", 0) for cell in left] == [16, 16, 64, 64, 256, 256, 512, 512]
+
+
 def test_children_end_with_a_killed_runner(tmp_path: Path):
     matrix = tmp_path / "m.toml"
     matrix.write_text(
