@@ -11,8 +11,10 @@ from results.run import VariantCard
 
 # What a cell is taken to last before any of its protocol has ended, seconds.
 FIRST_GUESS_S = 5.0
-# Of a cell's wall time, what grows is told from what does not only above this, seconds.
-_GROWS_S = 0.3
+# Of a cell's wall time, how what grows has grown is told only above this, seconds; below it is noise.
+_GROWS_S = 1.0
+# What grows is this at least, seconds: a call takes some time at any length.
+_LEAST_S = 0.02
 
 # Fields of a cell that make it take longer or shorter, besides its length.
 _SAME = (
@@ -73,8 +75,8 @@ class Predictor:
         base = min(walls)
         growing = [(n, wall - base) for n, wall in sorted(known.items()) if wall - base > _GROWS_S]
         if not growing:
-            shortest = min(known, key=lambda n: abs(n - length))
-            growing = [(shortest, max(known[shortest] - base, _GROWS_S))]
+            nearest = min(known, key=lambda n: abs(n - length))
+            growing = [(nearest, max(known[nearest] - base, _LEAST_S))]
         return base + _along(growing, length, self._claimed(cell, "time_exponent"))
 
     def _claimed(self, cell: Cell, field: str) -> float:

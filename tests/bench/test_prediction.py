@@ -46,6 +46,12 @@ def test_time_above_that_of_the_shortest_grows_as_it_did():
     assert Predictor(known).seconds([speed(16384)]) == pytest.approx(0.5 + 1e-7 * 16384**2, rel=0.01)
 
 
+def test_what_is_hardly_more_than_the_shortest_grows_as_claimed():
+    known = [record(speed(n), wall) for n, wall in ((256, 0.5), (512, 0.52), (1024, 0.6))]
+    # A line through the noise of the first three would be far steeper.
+    assert Predictor(known).seconds([speed(65536)]) == pytest.approx(0.5 + 0.1 * 64)
+
+
 def test_another_variant_is_taken_for_an_average_one():
     predictor = Predictor([record(speed(64), 1.0), record(speed(128), 3.0)])
     assert predictor.seconds([speed(64, "linear")]) == 2.0
