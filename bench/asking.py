@@ -2,14 +2,15 @@
 
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from bench import reach
-from bench.engines.local import Ended, Limits, LocalEngine
+from bench.engines.limits import Limits
+from bench.engines.local import Ended, LocalEngine
 from bench.environment import environment
 from bench.worker import Answer, Question, measure
 from results.cell import Cell, ReachCell
@@ -31,6 +32,7 @@ class Asker:
         logs: folder for what they print.
         outside: files of variants, `path.py:Class`.
         until: when the run ends, by time.monotonic().
+        _seconds: of the children of the cell at hand.
     """
 
     engine: LocalEngine
@@ -38,6 +40,7 @@ class Asker:
     logs: Path
     outside: tuple[str, ...] = ()
     until: float | None = None
+    _seconds: float = field(default=0.0, init=False)
 
     def record(self, cell: Cell) -> Record:
         """Measure a cell.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.environment import synchronise
+from results.calibration import Calibration
 from results.cell import Device
-from results.record import Calibration
 
 # One product of this size takes a few milliseconds on a few CPU cores: long enough to time, short
 # enough to repeat around every cell. The copy is larger than the caches of one core.

@@ -12,8 +12,6 @@ from bench.scopes import Make, ShapeCell
 from results.cell import DType
 from variants.interface import Cost, Request, Unsupported, Variant
 
-__all__ = ["DTYPES", "RATE", "Call", "Make", "NotFinite", "prepare"]
-
 DTYPES: dict[DType, torch.dtype] = {
     "float64": torch.float64,
     "float32": torch.float32,

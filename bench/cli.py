@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bench.commands import options
-from bench.commands.interrupts import Commands, in_one_line
+from bench.commands.interrupts import Commands
 from bench.commands.options import RESULTS, File, Json, Kind, MatrixName, Results, RunName
 
 app = typer.Typer(
@@ -102,16 +102,12 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Measure every cell of a matrix that the run does not have yet. Safe to stop and to call again."""
-    from bench import foreign
     from bench.commands import arguments, counting, printing, running
-    from results.run import Run
 
-    wanted = running.wanted(results, retry=retry, budget=budget, shard=shard)
+    wanted = running.wanted(retry=retry, budget=budget, shard=shard)
     outside, resolver = arguments.resolver_of(file)
     spec = arguments.matrix_of(matrix, outside)
-    folder = Run.named(name or spec.name, results)
-    made = foreign.plan(spec, resolver).plan
-    running.watched(folder, made, spec, [entry.reference for entry in outside], wanted=wanted)
+    folder = running.run(spec, resolver, outside, name or spec.name, results, wanted)
     arguments.show(counting.status(folder), as_json, lambda: printing.lines(counting.status_lines(folder)))
     if counting.failed(folder):
         raise typer.Exit(1)
@@ -237,12 +233,17 @@ def env(as_json: Json = False) -> None:
 
 def main() -> None:
     """Entry point of the command."""
-    warnings.showwarning = in_one_line
+    warnings.showwarning = _say
     try:
         app()
     except (ValueError, OSError) as error:
         print(f"attnbench: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _say(message: Warning | str, *_: object) -> None:
+    """A warning in one line; where in our code it arose is nothing to the user."""
+    print(f"attnbench: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

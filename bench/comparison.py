@@ -2,9 +2,10 @@
 
 from bench.caches import Flush
 from bench.calibration import between, calibrate
-from bench.calls import Call, Make, prepare
+from bench.calls import Call, prepare
 from bench.compiling import made_since, parts, refuse_if_more
 from bench.gate import check
+from bench.scopes import Make
 from bench.speed import MOST_SAMPLES, SETS, timed, work
 from results.cell import ComparisonCell
 from results.record import Comparison, Gate

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.calls import DTYPES, Make
+from bench.calls import DTYPES
 from bench.families import FAMILIES
 from bench.gate import like, relative
-from bench.scopes import no_core
+from bench.scopes import Make, no_core
 from results.cell import FidelityCell
 from results.fidelity import Errors, Fidelity
 from variants.interface import Attention, Dims, Unsupported

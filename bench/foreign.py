@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from pydantic import BaseModel, ConfigDict
 
 from bench import planning
-from bench.engines.local import Limits, LocalEngine
+from bench.engines.limits import Limits
+from bench.engines.local import LocalEngine
 from bench.matrix import Matrix
 from bench.planning import specs, unsupported, variant_card
 from bench.resolver import BUILT_IN, Outside, Resolver

@@ -169,13 +169,13 @@ def _results(entered: Entered, asked: _Asked) -> dict[str, Tensor]:
         return asked.answer(out[asked.examples][..., asked.rows, :], entered.variant, leaves)
 
 
-def like(out: object, like: Tensor) -> Tensor:
+def like(out: object, given: Tensor) -> Tensor:
     """The output, if it is one."""
     if not isinstance(out, Tensor):
         raise Wrong(f"forward returned a {type(out).__name__}, not a tensor")
-    if out.shape != like.shape or out.dtype != like.dtype:
+    if out.shape != given.shape or out.dtype != given.dtype:
         raise Wrong(
-            f"forward returned {tuple(out.shape)} of {out.dtype}, not {tuple(like.shape)} of {like.dtype}"
+            f"forward returned {tuple(out.shape)} of {out.dtype}, not {tuple(given.shape)} of {given.dtype}"
         )
     return out
 

@@ -2,21 +2,23 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from bench.asking import Asker, TimeUp
 from bench.disturbance import Usual, calibration
-from bench.engines.local import Limits, LocalEngine
+from bench.engines.limits import Limits
+from bench.engines.local import LocalEngine
 from bench.order import Shard
 from bench.prediction import Predictor
 from bench.turns import turn
 from bench.worker import reading
+from results.calibration import Calibration
 from results.cell import Cell, Device
-from results.record import Calibration, Record
-from results.run import Plan, Run
+from results.record import Record
+from results.run import Run
 from results.status import Status
 from results.store import Writer
 
@@ -60,13 +62,11 @@ class Wanted:
         retry: whether cells whose last attempt failed count as missing.
         shard: of a matrix that several machines share, the part that is measured here.
         until: when to stop, by time.monotonic(); cells that would not end by then are left.
-        known: earlier records, from which is predicted what cells will take.
     """
 
     retry: bool = False
     shard: Shard | None = None
     until: float | None = None
-    known: Sequence[Record] = ()
 
 
 EVERY = Wanted()
@@ -81,12 +81,14 @@ class Setup:
         watcher: who is told.
         outside: files of variants, `path.py:Class`.
         wanted: which of the missing cells.
+        predictor: of what cells will take. It learns what is measured, and knows what it learnt before.
     """
 
     limits: Limits
     watcher: Watcher
     outside: tuple[str, ...] = ()
     wanted: Wanted = EVERY
+    predictor: Predictor = field(default_factory=Predictor)
 
 
 class Bench:
@@ -98,13 +100,18 @@ class Bench:
     """
 
     def __init__(
-        self, run: Run, plan: Plan, setup: Setup, writer: Writer, engine: LocalEngine, left: Sequence[Cell]
+        self,
+        run: Run,
+        setup: Setup,
+        writer: Writer,
+        engine: LocalEngine,
+        left: Sequence[Cell],
+        latest: Mapping[str, Record],
     ) -> None:
-        """Nothing is measured yet."""
+        """Nothing is measured yet; `latest` are the records that the run has."""
         self._run, self._setup, self._writer, self._engine = run, setup, writer, engine
         self._asker = Asker(engine, setup.limits, run.logs(), setup.outside, setup.wanted.until)
-        self._before = self._latest = run.latest()
-        self._predictor = Predictor([*setup.wanted.known, *self._latest.values()], plan.variants)
+        self._before = self._latest = latest
         self._usual = Usual(filter(None, map(calibration, self._latest.values())))
         self._tries = Counter[str]()
         self._sizes = self._others()
@@ -129,7 +136,7 @@ class Bench:
                 self._setup.watcher.ended(record)
                 return True
             until = self._setup.wanted.until
-            if until is not None and until - time.monotonic() <= self._predictor.seconds([cell]):
+            if until is not None and until - time.monotonic() <= self._setup.predictor.seconds([cell]):
                 return self._stopped()
             self._setup.watcher.started(cell)
             try:
@@ -149,7 +156,7 @@ class Bench:
         self._writer.append(record)
         self.records.append(record)
         self._tries[record.cell_id] += 1
-        self._predictor.learn(record)
+        self._setup.predictor.learn(record)
         self._setup.watcher.ended(record)
         self._again(record)
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.autograd.profiler import profile
 
-from bench.calls import Call, Make, prepare
+from bench.calls import Call, prepare
 from bench.compiling import made_since, parts
 from bench.gate import check
+from bench.scopes import Make
 from results.cell import MemoryCell
 from results.record import Memory
 

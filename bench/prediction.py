@@ -91,19 +91,7 @@ def _length(cell: Cell) -> int:
 
 def _curve(cell: Cell, *more: str) -> tuple[Any, ...]:
     """What is the same for all cells that differ in length, seed or repetition alone."""
-    kept = {
-        "causal",
-        "heads",
-        "head_dim",
-        "dtype",
-        "device",
-        "batch",
-        "scope",
-        "pass",
-        "task",
-        "steps",
-        *more,
-    }
+    kept = {*_SAME, *more}
     facts = cell.model_dump(mode="json")
     return (str(cell.variant), *(str(facts.get(name)) for name in sorted(kept)))
 

@@ -7,7 +7,6 @@ taken not to fit at any longer one.
 """
 
 import math
-import statistics
 from collections.abc import Callable
 
 from results.cell import MemoryCell, ReachCell, SpeedCell
@@ -21,7 +20,7 @@ GRAIN = 16
 SAMPLES = 15
 
 # How a probe may end for want of the budget, or of what the process as a whole may take.
-_SPENT: tuple[Status, ...] = ("ok", "contaminated", "oom", "timeout")
+_SPENT: tuple[Status, ...] = ("ok", "oom", "timeout")
 
 
 def search(probe: Callable[[int], Probe], cell: ReachCell) -> Reach:
@@ -88,23 +87,17 @@ def judge(
     error: str | None,
 ) -> Probe:
     """What was measured at one length, or why nothing was, held against the budget."""
-    peak = measured.peak_bytes if isinstance(measured, Memory) else None
-    samples = measured.samples_s if isinstance(measured, Speed) else None
-    spent = math.inf
-    if peak is not None:
-        spent = peak / 2**20
-    if samples is not None:
-        spent = 1e3 * statistics.median(samples)
-    return Probe(
+    probe = Probe(
         length=length,
-        fits=spent <= cell.budget,
+        fits=False,
         status=status,
-        peak_bytes=peak,
-        samples_s=samples,
+        peak_bytes=measured.peak_bytes if isinstance(measured, Memory) else None,
+        samples_s=measured.samples_s if isinstance(measured, Speed) else None,
         calibration=measured.calibration if isinstance(measured, Speed) else None,
         reason=reason,
         error=error,
     )
+    return probe.model_copy(update={"fits": probe.spent is not None and probe.spent <= cell.budget})
 
 
 def spoiled(found: Reach) -> Probe | None:

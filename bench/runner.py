@@ -1,13 +1,12 @@
 """The loop over the cells that a run does not have yet."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.disturbance import CALIBRATED
 from bench.engines.local import LocalEngine
 from bench.environment import free_memory
-from bench.measuring import EVERY, FAULTS, Bench, Setup, Wanted
+from bench.measuring import FAULTS, Bench, Setup
 from bench.order import in_rounds
-from bench.prediction import Predictor
 from results.cell import Cell
 from results.record import Record
 from results.run import Plan, Run
@@ -30,10 +29,9 @@ def free_share() -> int:
     return int(FREE_SHARE * free_memory())
 
 
-def missing(run: Run, plan: Plan, wanted: Wanted = EVERY) -> list[Cell]:
+def missing(plan: Plan, latest: Mapping[str, Record], setup: Setup) -> list[Cell]:
     """The cells of a plan without a record, in the order in which they will be measured."""
-    latest, shard = run.latest(), wanted.shard
-    predictor = Predictor([*wanted.known, *latest.values()], plan.variants)
+    wanted, predictor = setup.wanted, setup.predictor
 
     def cost(cells: Sequence[Cell]) -> tuple[float, int]:
         # Of what nothing is known yet all take as long; then the short ones come first.
@@ -43,7 +41,7 @@ def missing(run: Run, plan: Plan, wanted: Wanted = EVERY) -> list[Cell]:
     return [
         cell
         for cell in in_rounds(plan.cells, plan.name, None if wanted.until is None else cost)
-        if (shard is None or shard.has(cell))
+        if (wanted.shard is None or wanted.shard.has(cell))
         and (cell.id not in latest or (wanted.retry and latest[cell.id].status in FAULTS))
     ]
 
@@ -63,12 +61,13 @@ def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
         The records of this call.
     """
     run.keep(plan)
-    left = missing(run, plan, setup.wanted)
+    latest = run.latest()
+    left = missing(plan, latest, setup)
     waiting = {cell.id for cell in left}
-    setup.watcher.planned([record for key, record in run.latest().items() if key not in waiting], left)
+    setup.watcher.planned([record for key, record in latest.items() if key not in waiting], left)
     engine = LocalEngine(preload({cell.protocol for cell in left}))
     with run.store.writer() as writer:
-        bench = Bench(run, plan, setup, writer, engine, left)
+        bench = Bench(run, setup, writer, engine, left, latest)
         if clocked := [cell for cell in left if cell.protocol in CALIBRATED]:
             bench.look(clocked[0].device)
         while bench.next():

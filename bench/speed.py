@@ -13,10 +13,11 @@ from torch.profiler import profile as profile_device
 
 from bench.caches import Flush
 from bench.calibration import between, calibrate
-from bench.calls import Call, Make, prepare
+from bench.calls import Call, prepare
 from bench.compiling import made_since, parts, refuse_if_more
 from bench.environment import synchronise
 from bench.gate import check
+from bench.scopes import Make
 from results.cell import Device, SpeedCell
 from results.record import Speed, Work
 

@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from bench import comparison, fidelity, memory, reach, speed, training
 from bench.calibration import between, calibrate
-from bench.calls import DTYPES, Make, NotFinite
+from bench.calls import DTYPES, NotFinite
 from bench.compiling import afresh
 from bench.engines.limits import limit_device_memory
 from bench.environment import mean_float32
 from bench.gate import Wrong
 from bench.planning import sources
 from bench.resolver import Outside, Resolver
+from bench.scopes import Make
 from results.cell import Cell, ComparisonCell, Device, FidelityCell, MemoryCell, ReachCell, SpeedCell
 from results.record import Measurement
 from results.spec import Spec

@@ -1,7 +1,6 @@
 """frame: a run in long form, one row a cell. Reads the run and writes nothing into it."""
 
 import math
-import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,20 +27,9 @@ _WHOLE = (
     "shortest", "longest", "beyond", *_FIDELITY,
 )  # fmt: skip
 _ORDER = [
-    "protocol",
-    "device",
-    "dtype",
-    "scope",
-    "pass",
-    "causal",
-    "inputs",
-    "task",
-    "variant",
-    "against",
-    "length",
-    "limit",
-    "budget",
-]
+    "protocol", "device", "dtype", "scope", "pass", "causal", "inputs", "task", "variant", "against",
+    "length", "limit", "budget",
+]  # fmt: skip
 
 
 def frame(run: Run) -> pd.DataFrame:
@@ -149,10 +137,7 @@ def _beyond(found: Reach) -> Row:
     probe = found.stopped_by
     if probe is None:
         return {}
-    spent = None if probe.peak_bytes is None else probe.peak_bytes / 2**20
-    if probe.samples_s is not None:
-        spent = 1e3 * statistics.median(probe.samples_s)
-    return dict(zip(_BEYOND, (probe.length, probe.status, probe.reason, spent), strict=True))
+    return dict(zip(_BEYOND, (probe.length, probe.status, probe.reason, probe.spent), strict=True))
 
 
 def _facts(facts: Mapping[str, float]) -> Row:

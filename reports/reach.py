@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.frame import Row
-from reports.summary import PASSES, SCOPES, SETTING, grouped, place, settle_machines, worst
+from reports.summary import SETTING, called, conditions, file_name, grouped, place, settle_machines, worst
 from reports.words import distinct, number, whole
 
 BUDGET = ("limit", "budget", *SETTING)
@@ -89,18 +89,12 @@ class Board:
     def title(self) -> str:
         """What is shown, in words."""
         at = self.setting
-        where = f"{SCOPES[str(at['scope'])]}, {PASSES[str(at['pass'])]}"
-        return f"Reach within {at['budget']:g} {self.bars[0].unit}: {where}"
+        return f"Reach within {at['budget']:g} {self.bars[0].unit}: {called(at)}"
 
     @property
     def subtitle(self) -> str:
         """Under which conditions."""
-        at = self.setting
-        return (
-            f"{LIMITED[str(at['limit'])]} · {'causal' if at['causal'] else 'not causal'} · {at['dtype']} · "
-            f"{at['heads']} heads of width {at['head_dim']} · batch {at['batch']} · "
-            f"{at['machine'] or at['device']}"
-        )
+        return f"{LIMITED[str(self.setting['limit'])]} · {conditions(self.setting)}"
 
     @property
     def alt(self) -> str:
@@ -121,7 +115,9 @@ def boards(rows: Sequence[Row]) -> list[Board]:
         setting = dict(zip(BUDGET, key, strict=True))
         bars = [_bar(setting, same) for same in grouped(members, ("variant",)).values()]
         bars.sort(key=lambda bar: (bar.reach is None, -(bar.reach or 0), bar.variant))
-        found.append(Board(distinct(_name(setting), names), setting, tuple(bars)))
+        found.append(
+            Board(distinct(file_name(f"reach-{setting['limit']}", setting), names), setting, tuple(bars))
+        )
     return found
 
 
@@ -148,9 +144,3 @@ def _why(row: Row) -> str:
     if row["beyond_spent"] is not None:
         return f"takes {number(row['beyond_spent'])} {row['budget_unit']}"
     return f"{row['beyond_status']}: {row['beyond_reason']}"
-
-
-def _name(setting: Mapping[str, object]) -> str:
-    causal = "causal" if setting["causal"] else "noncausal"
-    words = ("reach", setting["limit"], setting["scope"], setting["pass"], causal)
-    return "-".join(str(word) for word in (*words, setting["dtype"], setting["device"]))

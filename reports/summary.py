@@ -74,23 +74,12 @@ class Panel:
         """What is shown, in words."""
         if self.inputs is not None:
             return f"{self.metric.label.capitalize()} against sequence length: {self.inputs}"
-        where = f"{SCOPES[str(self.setting['scope'])]}, {PASSES[str(self.setting['pass'])]}"
-        return f"{self.metric.label.capitalize()} against sequence length: {where}"
+        return f"{self.metric.label.capitalize()} against sequence length: {called(self.setting)}"
 
     @property
     def subtitle(self) -> str:
         """Under which conditions."""
-        at = self.setting
-        words = [
-            "causal" if at["causal"] else "not causal",
-            at["dtype"],
-            f"{at['heads']} heads of width {at['head_dim']}",
-            f"{at['layers']} layers, feed-forward width {at['ffn']}" if at["layers"] else None,
-            f"batch {at['batch']}",
-            "compiled" if at["compile"] else None,
-            at["machine"] or at["device"],
-        ]
-        return " · ".join(str(word) for word in words if word)
+        return conditions(self.setting)
 
     @property
     def lengths(self) -> list[int]:
@@ -125,6 +114,26 @@ class Panel:
         return sorted((p for p in self.points if p.variant == variant), key=lambda p: p.length)
 
 
+def called(setting: Mapping[str, object]) -> str:
+    """What a call of a setting is, in words."""
+    return f"{SCOPES[str(setting['scope'])]}, {PASSES[str(setting['pass'])]}"
+
+
+def conditions(setting: Mapping[str, object]) -> str:
+    """Under which conditions it was called, in words."""
+    at = setting
+    words = [
+        "causal" if at["causal"] else "not causal",
+        at["dtype"],
+        f"{at['heads']} heads of width {at['head_dim']}",
+        f"{at['layers']} layers, feed-forward width {at['ffn']}" if at["layers"] else None,
+        f"batch {at['batch']}",
+        "compiled" if at["compile"] else None,
+        at["machine"] or at["device"],
+    ]
+    return " · ".join(str(word) for word in words if word)
+
+
 def place(setting: Mapping[str, object]) -> str:
     """A setting in short, for the cell of a table."""
     causal, compiled = ("causal" if setting["causal"] else None, "compiled" if setting["compile"] else None)
@@ -141,7 +150,7 @@ def panels(rows: Sequence[Row], protocol: str, column: str) -> list[Panel]:
     for key, members in grouped(chosen, columns).items():
         setting = dict(zip(columns, key, strict=True))
         points = tuple(_point(metric, same) for same in grouped(members, ("variant", "length")).values())
-        name = distinct(_name(protocol, setting), names)
+        name = distinct(file_name(protocol, setting), names)
         found.append(Panel(metric, setting, name, points))
     return found
 
@@ -201,7 +210,8 @@ def _point(metric: Metric, rows: list[Row]) -> Point:
     return Point(rows[0]["variant"], int(rows[0]["length"]), found, status, tuple(rows))
 
 
-def _name(protocol: str, setting: Mapping[str, object]) -> str:
+def file_name(protocol: str, setting: Mapping[str, object]) -> str:
+    """The name of what shows a setting, without its suffix."""
     causal = "causal" if setting["causal"] else "noncausal"
     what = (setting["inputs"],) if "inputs" in setting else (setting["scope"], setting["pass"])
     words = [protocol, *what, causal, setting["dtype"], setting["device"]]

@@ -1,5 +1,6 @@
 """Reach: how long a sequence may be before one call passes a budget, with the probes that say so."""
 
+import statistics
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,6 +28,13 @@ class Probe(_Row):
     calibration: Calibration | None = Field(default=None, description="as of a speed cell")
     reason: str | None = Field(default=None, description="why there is no measurement")
     error: str | None = Field(default=None, description="type of the exception")
+
+    @property
+    def spent(self) -> float | None:
+        """What it took of the budget, MiB or median ms; None without a measurement."""
+        if self.samples_s is not None:
+            return 1e3 * statistics.median(self.samples_s)
+        return None if self.peak_bytes is None else self.peak_bytes / 2**20
 
 
 class Reach(_Row):

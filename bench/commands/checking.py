@@ -12,7 +12,8 @@ from pydantic import BaseModel, computed_field
 
 from bench import foreign
 from bench.commands import interrupts
-from bench.engines.local import Ended, Limits, LocalEngine
+from bench.engines.limits import Limits
+from bench.engines.local import Ended, LocalEngine
 from bench.resolver import Resolver
 from bench.runner import free_share, preload
 from bench.worker import CheckAnswer, CheckDType, CheckFinding, CheckQuestion

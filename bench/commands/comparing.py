@@ -60,8 +60,7 @@ def compare(
     made = foreign.plan(spec, resolver).plan
     # Samples of two sittings are not pairs of one, so nothing is resumed.
     then = "the same command starts a comparison of its own"
-    running.watched(run, made, spec, [entry.reference for entry in outside], then=then)
-    return run, list(run.latest().values())
+    return run, running.watched(run, made, spec, [entry.reference for entry in outside], then=then)
 
 
 def rows(records: Sequence[Record]) -> list[Row]:

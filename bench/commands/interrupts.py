@@ -31,8 +31,3 @@ class Commands(TyperGroup):
         """Run the command that was named."""
         with said(lambda: "nothing was written"):
             return super().invoke(ctx)
-
-
-def in_one_line(message: Warning | str, *_: object) -> None:
-    """A warning as the command says it; where in our code it arose is nothing to the user."""
-    typer.echo(f"attnbench: {message}", err=True)

@@ -7,7 +7,7 @@ import torch
 from bench import foreign
 from bench.calibration import calibrate
 from bench.commands.rows import Row
-from bench.engines.local import Limits
+from bench.engines.limits import Limits
 from bench.environment import environment
 from bench.foreign import Known, Planned
 from bench.planning import specs

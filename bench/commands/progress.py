@@ -40,8 +40,6 @@ class _Counting:
         """See Watcher."""
         self.left = {cell.id: cell for cell in left}
         self.total = len(done) + len(left)
-        for record in done:
-            self.predictor.learn(record)
 
     def started(self, cell: Cell) -> None:
         """See Watcher."""
@@ -50,15 +48,10 @@ class _Counting:
         """See Watcher."""
         self.left.pop(record.cell_id, None)
         self.failed += record.measurement is None and record.status != "unsupported"
-        self.predictor.learn(record)
 
     def again(self, cell: Cell) -> None:
         """See Watcher."""
         self.left[cell.id] = cell
-
-    def said(self, words: str) -> None:
-        """See Watcher."""
-        raise NotImplementedError
 
     def time_left(self) -> str:
         """Time left, in words."""

@@ -8,20 +8,37 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from bench import foreign
 from bench.commands import interrupts, progress
 from bench.commands.clock import seconds
-from bench.engines.local import Limits
+from bench.engines.limits import Limits
 from bench.environment import environment
 from bench.matrix import Matrix
 from bench.measuring import EVERY, Setup, Wanted
 from bench.order import Shard
 from bench.prediction import Predictor
+from bench.resolver import Outside, Resolver
 from bench.runner import execute, free_share
 from results.record import Record
 from results.run import Plan, Run, runs
 from results.store import Damaged
 
 GOES_ON = "the same command goes on from there"
+
+
+def run(
+    matrix: Matrix, resolver: Resolver, outside: Sequence[Outside], name: str, root: Path, wanted: Wanted
+) -> Run:
+    """Plan a matrix and measure what its run does not have yet; what all runs under `root` know, helps.
+
+    Raises:
+        ValueError: what planning a matrix and naming a run raise.
+    """
+    folder = Run.named(name, root)
+    plan = foreign.plan(matrix, resolver).plan
+    references = [entry.reference for entry in outside]
+    watched(folder, plan, matrix, references, wanted=wanted, known=earlier(root))
+    return folder
 
 
 def watched(
@@ -31,6 +48,7 @@ def watched(
     outside: Sequence[str],
     *,
     wanted: Wanted = EVERY,
+    known: Sequence[Record] = (),
     then: str = GOES_ON,
 ) -> list[Record]:
     """Measure what is missing, showing progress on stderr.
@@ -41,6 +59,7 @@ def watched(
         matrix: has the limits.
         outside: files of variants.
         wanted: which of the missing cells.
+        known: earlier records, from which is predicted what cells will take.
         then: what the same command does after Ctrl-C, in words.
 
     Raises:
@@ -51,8 +70,9 @@ def watched(
         raise ValueError(f"{plan.name} has cells with device = 'cuda', and torch sees no CUDA device here")
     console = Console(stderr=True)
     left = interrupts.said(lambda: f"what was measured is in {run.path}; {then}")
-    with left, progress.display(console, Predictor(wanted.known, plan.variants)) as watcher:
-        return execute(run, plan, Setup(limits(matrix), watcher, tuple(outside), wanted))
+    predictor = Predictor(known, plan.variants)
+    with left, progress.display(console, predictor) as watcher:
+        return execute(run, plan, Setup(limits(matrix), watcher, tuple(outside), wanted, predictor))
 
 
 def limits(matrix: Matrix) -> Limits:
@@ -65,15 +85,14 @@ def limits(matrix: Matrix) -> Limits:
     )
 
 
-def wanted(results: Path, *, retry: bool, budget: str | None, shard: str | None) -> Wanted:
+def wanted(*, retry: bool, budget: str | None, shard: str | None) -> Wanted:
     """What the options of the command ask for.
 
     Raises:
         ValueError: a budget or a shard that is none.
     """
     until = None if budget is None else time.monotonic() + seconds(budget)
-    part = None if shard is None else Shard.parse(shard)
-    return Wanted(retry, part, until, tuple(earlier(results)))
+    return Wanted(retry, None if shard is None else Shard.parse(shard), until)
 
 
 def earlier(results: Path) -> list[Record]:

@@ -23,8 +23,6 @@ from bench.engines import server
 from bench.engines.keeper import GRACE_S, keep
 from bench.engines.limits import Limits
 
-__all__ = ["Ended", "Limits", "LocalEngine"]
-
 # How faulthandler begins.
 _CRASH = "Fatal Python error: "
 

@@ -1,8 +1,7 @@
-"""Variants that go wrong in every way that a run must survive. Loaded by path, as a user's file is."""
+"""Variants that go wrong, loaded by path as a user's file is. What harms processes: storm_variants.py."""
 
 import ctypes
 import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from typing import ClassVar
@@ -46,12 +45,6 @@ def _eat_tensors(v: Tensor) -> Tensor:
         kept.append(torch.ones(2**25))
 
 
-def _eat_objects(v: Tensor) -> Tensor:
-    kept = [b""]
-    while True:
-        kept.append(b"x" * (2**24 + len(kept)))
-
-
 def _exit(v: Tensor) -> Tensor:
     os._exit(7)
 
@@ -59,14 +52,6 @@ def _exit(v: Tensor) -> Tensor:
 def _segfault(v: Tensor) -> Tensor:
     ctypes.string_at(0)
     raise AssertionError("unreachable")
-
-
-def _print(v: Tensor) -> None:
-    print("x" * 2**20, flush=True)
-
-
-def _leave_child(v: Tensor) -> None:
-    subprocess.Popen(["sleep", "3600.25"])
 
 
 class CutsGradient(Sdpa):
@@ -208,11 +193,6 @@ class ReturnsNothing(Sdpa):
         return None  # type: ignore[return-value]
 
 
-class RaisesWhenBuilt(Sdpa):
-    def __init__(self, dims: Dims, *, causal: bool = False) -> None:
-        raise RuntimeError("not today")
-
-
 class Raises(_Faulty):
     fault = _raise
 
@@ -233,21 +213,9 @@ class EatsTensors(_Faulty):
     fault = _eat_tensors
 
 
-class EatsObjects(_Faulty):
-    fault = _eat_objects
-
-
 class Exits(_Faulty):
     fault = _exit
 
 
 class Segfaults(_Faulty):
     fault = _segfault
-
-
-class Prints(_Faulty):
-    fault = _print
-
-
-class LeavesChild(_Faulty):
-    fault = _leave_child

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.compiling import NotCompiled, afresh, made_since, parts, refuse_if_more
-from bench.engines.local import Limits
+from bench.engines.limits import Limits
 from bench.matrix import Matrix
 from bench.measuring import Setup
 from bench.planning import plan

@@ -8,7 +8,7 @@ import pytest
 
 from bench.calibration import Load, between, calibrate, foreign, load
 from bench.disturbance import Usual
-from results.record import Calibration
+from results.calibration import Calibration
 
 
 def reading(gemm: float, foreign_load: float | None = 0.02) -> Calibration:

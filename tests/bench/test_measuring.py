@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from bench import measuring
-from bench.engines.local import Ended, Limits
+from bench.engines.limits import Limits
+from bench.engines.local import Ended
 from bench.measuring import MOST_TRIES, Bench, Setup, Wanted
+from bench.prediction import Predictor
 from bench.worker import Answer, Question
+from results.calibration import Calibration
 from results.cell import Cell
-from results.record import Calibration, Record
+from results.record import Record
 from results.run import Plan, Run
 from tests.results.build import record, speed, speed_cell
 
@@ -63,15 +66,19 @@ def own_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def go(
-    folder: Path, gemm: Sequence[float], wanted: Wanted = measuring.EVERY, seconds: float = 60.0
+    folder: Path,
+    gemm: Sequence[float],
+    wanted: Wanted = measuring.EVERY,
+    seconds: float = 60.0,
+    known: Sequence[Record] = (),
 ) -> tuple[Run, Engine, Heard, list[Record]]:
     run, engine, heard = Run(folder / "run"), Engine(iter(gemm)), Heard()
     cells = [speed_cell(length=length) for length in LENGTHS]
     plan = Plan(name="p", description="", cells=tuple(cells), variants={}, tasks={})
     run.keep(plan)
-    setup = Setup(Limits(seconds, 2**30), heard, (), wanted)
+    setup = Setup(Limits(seconds, 2**30), heard, (), wanted, Predictor(known))
     with run.store.writer() as writer:
-        bench = Bench(run, plan, setup, writer, engine, cells)  # pyright: ignore[reportArgumentType]
+        bench = Bench(run, setup, writer, engine, cells, {})  # pyright: ignore[reportArgumentType]
         while bench.next():
             pass
     return run, engine, heard, bench.records
@@ -106,8 +113,8 @@ def test_a_disturbance_at_the_start_is_seen_at_the_end(tmp_path: Path):
 
 def test_when_the_time_is_up_the_rest_is_left(tmp_path: Path):
     known = [record(speed_cell(length=length)) for length in LENGTHS]  # each took a second
-    wanted = Wanted(until=time.monotonic() + 0.5, known=known)
-    run, engine, heard, _ = go(tmp_path, [QUIET] * 5, wanted)
+    wanted = Wanted(until=time.monotonic() + 0.5)
+    run, engine, heard, _ = go(tmp_path, [QUIET] * 5, wanted, known=known)
     assert engine.asked == []
     assert heard.words == ["time is up: 5 cells are left"]
     assert run.counts()["left"] == 5
@@ -115,8 +122,8 @@ def test_when_the_time_is_up_the_rest_is_left(tmp_path: Path):
 
 def test_a_cell_that_the_end_of_the_time_cut_off_has_no_record(tmp_path: Path):
     known = [record(speed_cell(length=length)) for length in LENGTHS]
-    wanted = Wanted(until=time.monotonic() + 5.0, known=known)
-    run, _, heard, records = go(tmp_path, [QUIET, QUIET, 0.0], wanted)
+    wanted = Wanted(until=time.monotonic() + 5.0)
+    run, _, heard, records = go(tmp_path, [QUIET, QUIET, 0.0], wanted, known=known)
     assert [r.status for r in records] == ["ok", "ok"]
     assert heard.words == ["time is up: 3 cells are left"]
     assert run.counts()["left"] == 3
@@ -143,7 +150,7 @@ def test_what_another_command_has_measured_meanwhile_is_left(tmp_path: Path):
     run.keep(plan)
     with run.store.writer() as writer:
         setup = Setup(Limits(60.0, 2**30), heard)
-        bench = Bench(run, plan, setup, writer, engine, cells)  # pyright: ignore[reportArgumentType]
+        bench = Bench(run, setup, writer, engine, cells, {})  # pyright: ignore[reportArgumentType]
         while bench.next():
             pass
     assert engine.asked == [16, 32, 256]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bench.prediction import FIRST_GUESS_S, Predictor
-from results.cell import Cell, MemoryCell, SpeedCell
+from results.cell import Cell, MemoryCell, ReachCell, SpeedCell
 from results.record import Memory, Record
 from results.spec import Spec
 from tests.results.build import ENVIRONMENT
@@ -55,6 +55,20 @@ def test_what_is_hardly_more_than_the_shortest_grows_as_claimed():
 def test_another_variant_is_taken_for_an_average_one():
     predictor = Predictor([record(speed(64), 1.0), record(speed(128), 3.0)])
     assert predictor.seconds([speed(64, "linear")]) == 2.0
+
+
+def test_a_search_is_taken_for_one_within_the_same_budget():
+    def search(budget: float, limit: str = "time") -> Cell:
+        return ReachCell.model_validate({"variant": "sdpa", "limit": limit, "budget": budget})
+
+    predictor = Predictor([record(search(1.0), 4.0), record(search(100.0), 60.0)])
+    assert predictor.seconds([search(1.0), search(100.0)]) == 64.0
+    assert predictor.seconds([search(100.0, "memory")]) == 32.0
+
+
+def test_what_is_compiled_is_another_call():
+    predictor = Predictor([record(speed(64), 1.0), record(speed(64, compile=True), 21.0)])
+    assert predictor.seconds([speed(64, seed=1)]) == 1.0
 
 
 def test_memory_grows_as_it_did():

@@ -1,7 +1,6 @@
-"""A run survives every fault of a variant, and being killed; nothing is lost, nothing measured twice."""
+"""A run keeps a record of every cell, whatever the variant computes, and goes on where it was."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from bench.asking import answer as answer_of
-from bench.engines.local import Ended, Limits
+from bench.engines.limits import Limits
+from bench.engines.local import Ended
 from bench.matrix import Matrix
 from bench.measuring import Setup, Wanted
 from bench.planning import plan
@@ -21,28 +21,20 @@ from bench.runner import execute, missing
 from results.cell import Cell
 from results.record import Record
 from results.run import Run
+from tests.bench.test_storm import wait_until
 from variants.laws.settings import restored
 
 FAULTY = Path(__file__).with_name("faulty.py")
 
-# What becomes of each faulty variant: status, and what the reason says.
+# What becomes of variants that compute something else than they say; tests/bench/test_storm.py has those that
+# harm their process.
 FATES = {
-    "Raises": ("error", "a key of its own"),
-    "Hangs": ("timeout", "stopped after"),
-    "GivesNan": ("nan", "not finite"),
     "IsWrong": ("wrong", "differs from that of the variant's dense twin"),
-    "RaisesWhenBuilt": ("error", "not today"),
     "TakesThreads": ("error", "number of threads"),
     "SetsPrecision": ("error", "changed the precision of float32 products"),
     "SpoilsInputs": ("wrong", "changed its inputs"),
     "OtherType": ("wrong", "float64"),
     "ReturnsNothing": ("wrong", "NoneType"),
-    "EatsTensors": ("oom", "allocate"),
-    "EatsObjects": ("oom", ""),
-    "Exits": ("error", "code 7"),
-    "Segfaults": ("error", "signal 11"),
-    "Prints": ("ok", ""),
-    "LeavesChild": ("ok", ""),
 }
 
 
@@ -69,12 +61,12 @@ def small(protocol: str, variants: list[str]) -> Matrix:
 
 
 @pytest.fixture(scope="module")
-def storm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+def faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
     """Every faulty variant and a sound one, in one run; their records by variant."""
     outside = [Outside.parse(f"{FAULTY}:{name}") for name in FATES]
     # Not speed: a busy machine would make them contaminated.
     made = plan(small("memory", [*FATES, "sdpa"]), Resolver(outside))
-    run = Run(tmp_path_factory.mktemp("storm"))
+    run = Run(tmp_path_factory.mktemp("faults"))
     records = execute(
         run,
         made,
@@ -85,19 +77,14 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
 
 
 @pytest.mark.parametrize("name", FATES)
-def test_a_fault_is_a_record_that_says_why(storm: dict[str, Record], name: str):
+def test_a_fault_is_a_record_that_says_why(faults: dict[str, Record], name: str):
     status, reason = FATES[name]
-    assert (storm[name].status, storm[name].reason or "") == (status, storm[name].reason or "")
-    assert reason in (storm[name].reason or "")
+    assert (faults[name].status, faults[name].reason or "") == (status, faults[name].reason or "")
+    assert reason in (faults[name].reason or "")
 
 
-def test_the_sound_variant_beside_them_is_measured(storm: dict[str, Record]):
-    assert storm["sdpa"].status == "ok"
-
-
-def test_no_child_is_left_behind(storm: dict[str, Record]):
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert "sleep 3600.25" not in listing
+def test_the_sound_variant_beside_them_is_measured(faults: dict[str, Record]):
+    assert faults["sdpa"].status == "ok"
 
 
 def test_failures_are_measured_again_only_on_demand(tmp_path: Path):
@@ -110,35 +97,6 @@ def test_failures_are_measured_again_only_on_demand(tmp_path: Path):
         for retry in (False, False, True)
     ]
     assert attempts == [2, 0, 1]
-
-
-def test_a_run_killed_again_and_again_ends_with_every_cell_once(tmp_path: Path):
-    """SIGKILL at random moments; what children are left must go by themselves."""
-    matrix = tmp_path / "m.toml"
-    matrix.write_text(
-        'name = "killed"\nvariants = ["sdpa", "linear", "mean", "window(left=4, right=4)"]\n'
-        '[[sweep]]\nprotocol = "memory"\naxes = { length = [8, 16, 32], pass = ["fwd", "fwd_bwd"] }\n'
-    )
-    command = [sys.executable, "-m", "bench.cli", "run", str(matrix), "--results", str(tmp_path)]
-    rng = random.Random(0)
-    measured = 0
-    for _ in range(5):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        # After the head line, some cells; then the kill falls somewhere into the next one.
-        for _ in range(rng.randint(1, 3)):
-            process.stderr.readline()
-        time.sleep(rng.uniform(0.0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        process.stderr.close()
-        before, measured = measured, len(list(Run(tmp_path / "killed").store.read()))
-        assert before <= measured < 24
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    records = list(Run(tmp_path / "killed").store.read())
-    assert len(records) == len({record.cell_id for record in records}) == 24
-    assert {record.status for record in records} == {"ok"}
 
 
 def test_what_a_file_sets_while_it_is_imported_is_found_too(tmp_path: Path):
@@ -189,37 +147,20 @@ def test_a_crash_is_told_by_its_name_and_any_other_end_by_the_last_line(tmp_path
 def test_a_resumed_run_goes_on_in_the_same_order(tmp_path: Path):
     made = plan(small("memory", ["sdpa", "linear", "mean", "softmax", "window", "identity"]), Resolver())
     run, limits = Run(tmp_path), Limits(seconds=60.0, memory_bytes=2**33)
-    whole = [cell.id for cell in missing(run, made)]
+    setup = Setup(limits, Silent())
+    whole = [cell.id for cell in missing(made, {}, setup)]
     first = [cell for cell in made.cells if cell.id == whole[0]]
-    execute(run, made.model_copy(update={"cells": tuple(first)}), Setup(limits, Silent()))
+    execute(run, made.model_copy(update={"cells": tuple(first)}), setup)
     run.keep(made)
-    assert [cell.id for cell in missing(run, made)] == whole[1:]
+    assert [cell.id for cell in missing(made, run.latest(), setup)] == whole[1:]
 
 
-def test_with_a_budget_and_nothing_known_the_short_ones_come_first(tmp_path: Path):
+def test_with_a_budget_and_nothing_known_the_short_ones_come_first():
     sweep = {"protocol": "memory", "axes": {"variant": ["sdpa", "mean"], "length": [512, 16, 64, 256]}}
     made = plan(Matrix.model_validate({"name": "lengths", "sweep": [sweep]}), Resolver())
-    left = missing(Run(tmp_path), made, Wanted(until=time.monotonic() + 60))
+    setup = Setup(Limits(60.0, 2**33), Silent(), wanted=Wanted(until=time.monotonic() + 60))
+    left = missing(made, {}, setup)
     assert [getattr(cell, "length", 0) for cell in left] == [16, 16, 64, 64, 256, 256, 512, 512]
-
-
-def test_children_end_with_a_killed_runner(tmp_path: Path):
-    matrix = tmp_path / "m.toml"
-    matrix.write_text(
-        'name = "m"\n[[sweep]]\nprotocol = "memory"\nbaseline = { variant = "Hangs", length = 8 }\n'
-    )
-    command = [sys.executable, "-m", "bench.cli", "run", str(matrix), "--results", str(tmp_path)]
-    process = subprocess.Popen(
-        [*command, "--file", f"{FAULTY}:Hangs"], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stderr is not None
-    process.stderr.readline()
-    _wait_until(lambda: _session_children(process.pid) != [])
-    hanging = _session_children(process.pid)
-    process.kill()
-    process.wait()
-    process.stderr.close()
-    _wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in hanging))
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,7 +194,7 @@ def test_ctrl_c_while_the_server_starts_is_no_traceback(tmp_path: Path, script: 
     ) as process:
         assert process.stderr is not None
         process.stderr.readline()
-        _wait_until(lambda: _children(process.pid) != [])
+        wait_until(lambda: _children(process.pid) != [])
         time.sleep(0.3)
         os.killpg(process.pid, signal.SIGINT)
         errors = process.stderr.read()
@@ -266,22 +207,3 @@ def _children(parent: int) -> list[int]:
     listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     pairs = (tuple(map(int, line.split())) for line in listing.splitlines())
     return [pid for pid, of in pairs if of == parent]
-
-
-def _session_children(runner: int) -> list[int]:
-    """Processes below the fork server of a runner."""
-    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = {int(pid): int(parent) for pid, parent in (line.split() for line in listing.splitlines())}
-    servers = [pid for pid, parent in parents.items() if parent == runner]
-    return [pid for pid, parent in parents.items() if parent in servers]
-
-
-def _wait_until(condition: "object", seconds: float = 60.0) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.1)
-
-
-assert os.name == "posix"

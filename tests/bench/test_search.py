@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from bench import reach
 from bench.commands.progress import describe
 from bench.disturbance import Usual, calibration
-from bench.engines.local import Limits
+from bench.engines.limits import Limits
 from bench.matrix import Matrix
 from bench.measuring import Setup
 from bench.planning import plan, sources

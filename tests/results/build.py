@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
+from results.calibration import Calibration
 from results.cell import Cell, SpeedCell
-from results.record import Calibration, Environment, Measurement, Record, Speed, Work
+from results.record import Environment, Measurement, Record, Speed, Work
 from results.spec import Spec
 from results.status import Status
 
