@@ -83,6 +83,17 @@ DUELS = (
     ),
     *(
         Duel(
+            _always("linear"),
+            "performer-pytorch linear",
+            peers.kernelized(causal=causal),
+            causal=causal,
+            equal=True,
+            note="its products of features, handed elu(x) + 1" + ("; path without CUDA" if causal else ""),
+        )
+        for causal in (False, True)
+    ),
+    *(
+        Duel(
             _always(f"performer(features=256, kernel='{kernel}')"),
             "performer-pytorch",
             peers.performer(causal=causal, relu=kernel == "relu"),

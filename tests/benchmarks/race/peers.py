@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.benchmarks.race.duel import BATCH, HEAD_DIM, HEADS
 from tests.benchmarks.race.layouts import Chunks, Core, Given, fill, merged
@@ -70,6 +71,20 @@ def linear(*, causal: bool) -> Callable[[nn.Module, int], nn.Module]:
             # The layer's own default: sums position by position, with no blind spot.
             return Core(lambda q, k, v: package.causal_linear_attn(q, k, v, bucket_size=1))
         return Core(package.linear_attn)
+
+    return build
+
+
+def kernelized(*, causal: bool) -> Callable[[nn.Module, int], nn.Module]:
+    """performer-pytorch's products of features, under elu(x) + 1; causal, its path without CUDA."""
+
+    def build(ours: nn.Module, length: int) -> nn.Module:
+        import setuptools  # noqa: F401 - as below
+        from performer_pytorch import performer_pytorch as package
+
+        del ours, length
+        call = package.causal_linear_attention_noncuda if causal else package.linear_attention
+        return Core(lambda q, k, v: call(F.elu(q) + 1.0, F.elu(k) + 1.0, v))
 
     return build
 
