@@ -138,6 +138,7 @@ def write_slopes(
 ) -> None:
     """Go back through the map of a slab, from the gradient of what it gave, which is overwritten."""
     of_x, *of_weights = own.slopes(slope)
-    to_x.copy_(of_x)
+    if of_x.data_ptr() != to_x.data_ptr():
+        to_x.copy_(of_x)
     for total, part in zip(to_weights, of_weights, strict=True):
         total.add_(part)

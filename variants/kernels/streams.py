@@ -148,21 +148,29 @@ def _query_slopes(
     for group in slabs(call.q, sums.norms.shape[-1], backward=True):
         own, of_own = sums.at(group[0]), of_sums.at(group[0])
         for slab in group:
-            given, slope = _query_slope(plan, call, slab, own, of_own, slab.of(grad), rooms)
-            write_slopes(given, slope, slab.of(of_q), of_weights)
+            to = slab.of(of_q)
+            given, slope = _query_slope(plan, call, slab, own, of_own, slab.of(grad), rooms, to)
+            write_slopes(given, slope, to, of_weights)
     return of_q, of_weights
 
 
 def _query_slope(
-    plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, grad: Tensor, rooms: Sequence[Room]
+    plan: Plan,
+    call: Call,
+    slab: Slab,
+    sums: Sums,
+    of_sums: Sums,
+    grad: Tensor,
+    rooms: Sequence[Room],
+    to: Tensor,
 ) -> tuple[Mapped, Float[Tensor, "b H R P"]]:
-    """The map of a slab, and the gradient of what it gave."""
+    """The map of a slab, and the gradient of what it gave; it may stand where that of the queries goes."""
     own = mapped(plan.of_q, call.q, slab, call.weights_q, room=rooms[0], backward=True)
     phi, below = _weighing(plan, own.features.detach(), sums, rooms[0])
     share = grad.to(call.precise) if below is None else divided(grad, below, rooms[2].take(*grad.shape))
     share = share.flatten(0, 1)
     of_sums.add(phi, share)
-    slope = _product(share, sums.values, rooms[1]).view_as(phi)
+    slope = _product(share, sums.values, rooms[1], to).view_as(phi)
     if below is None:
         return own, _softmax_backward(slope, phi, -1, slope.dtype, grad_input=slope)
     # The shares are used up: their room is free.
@@ -183,20 +191,25 @@ def _key_slopes(
     for group in slabs(call.k, sums.norms.shape[-1], backward=True):
         own, of_own = sums.at(group[0]), of_sums.at(group[0])
         for slab in group:
-            given, slope = _key_slope(plan, call, slab, own, of_own, rooms, slab.of(of_v))
-            write_slopes(given, slope, slab.of(of_k), of_weights)
+            to = slab.of(of_k)
+            given, slope = _key_slope(plan, call, slab, own, of_own, rooms, (to, slab.of(of_v)))
+            write_slopes(given, slope, to, of_weights)
     return of_k, of_v, of_weights
 
 
 def _key_slope(
-    plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, rooms: Sequence[Room], to_v: Tensor
+    plan: Plan, call: Call, slab: Slab, sums: Sums, of_sums: Sums, rooms: Sequence[Room], to: Sequence[Tensor]
 ) -> tuple[Mapped, Float[Tensor, "b H R P"]]:
-    """The map of a slab, and the gradient of what it gave; that of the values is written."""
+    """The map of a slab, and the gradient of what it gave; that of the values is written.
+
+    What it gives may stand where the gradient of the keys goes.
+    """
     dropped = slab.dropped(call.key_mask)
     own = mapped(plan.of_k, call.k, slab, call.weights_k, dropped, room=rooms[0], backward=True)
     phi = key_features(plan.of_k, own.features.detach(), sums.tops, dropped, rooms[0])
-    _write_product(phi, of_sums.values, to_v)
-    slope = _product(slab.lines(call.v, call.precise, dropped), of_sums.values, rooms[1]).view_as(phi)
+    _write_product(phi, of_sums.values, to[1])
+    lines = slab.lines(call.v, call.precise, dropped)
+    slope = _product(lines, of_sums.values, rooms[1], to[0]).view_as(phi)
     slope.add_(of_sums.norms)
     if dropped is not None:
         slope.masked_fill_(dropped, 0.0)
@@ -204,8 +217,14 @@ def _key_slope(
 
 
 def _product(
-    rows: Float[Tensor, "L R D"], values: Float[Tensor, "L P D"], room: Room
+    rows: Float[Tensor, "L R D"], values: Float[Tensor, "L P D"], room: Room, to: Float[Tensor, "b H R E"]
 ) -> Float[Tensor, "L R P"]:
-    """What rows of outputs or values are to the features."""
-    out = room.take(*rows.shape[:2], values.shape[1])
+    """What rows of outputs or values are to the features.
+
+    Where the gradients of the inputs go, if it is like them: they are mostly made of it in place.
+    """
+    if to.is_contiguous() and to.dtype == room.dtype and to.shape[-1] == values.shape[1]:
+        out = to.flatten(0, 1)
+    else:
+        out = room.take(*rows.shape[:2], values.shape[1])
     return torch.bmm(rows, values.transpose(1, 2), out=out)

@@ -84,4 +84,4 @@ def elu_plus_one(
 def elu_slope(slope: Tensor, phi: Tensor, x: Tensor) -> Tensor:
     """Its gradient. Where x < 0 the derivative is the result, elsewhere 1: the smaller."""
     del x
-    return phi.clamp_(max=1.0).mul_(slope)
+    return slope.mul_(phi.clamp_(max=1.0))
