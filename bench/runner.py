@@ -68,8 +68,8 @@ def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
     engine = LocalEngine(preload({cell.protocol for cell in left}))
     with run.store.writer() as writer:
         bench = Bench(run, setup, writer, engine, left, latest)
-        if clocked := [cell for cell in left if cell.protocol in CALIBRATED]:
-            bench.look(clocked[0].device)
+        for device in dict.fromkeys(cell.device for cell in left if cell.protocol in CALIBRATED):
+            bench.look(device)
         while bench.next():
             pass
     return bench.records

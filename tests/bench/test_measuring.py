@@ -9,12 +9,13 @@ import pytest
 from bench import measuring
 from bench.engines.limits import Limits
 from bench.engines.local import Ended
+from bench.environment import environment
 from bench.measuring import MOST_TRIES, Bench, Setup, Wanted
 from bench.prediction import Predictor
 from bench.worker import Answer, Question
 from results.calibration import Calibration
 from results.cell import Cell
-from results.record import Record
+from results.record import Environment, Record
 from results.run import Plan, Run
 from tests.results.build import record, speed, speed_cell
 
@@ -71,6 +72,7 @@ def go(
     wanted: Wanted = measuring.EVERY,
     seconds: float = 60.0,
     known: Sequence[Record] = (),
+    latest: Sequence[Record] = (),
 ) -> tuple[Run, Engine, Heard, list[Record]]:
     run, engine, heard = Run(folder / "run"), Engine(iter(gemm)), Heard()
     cells = [speed_cell(length=length) for length in LENGTHS]
@@ -78,7 +80,7 @@ def go(
     run.keep(plan)
     setup = Setup(Limits(seconds, 2**30), heard, (), wanted, Predictor(known))
     with run.store.writer() as writer:
-        bench = Bench(run, setup, writer, engine, cells, {})  # pyright: ignore[reportArgumentType]
+        bench = Bench(run, setup, writer, engine, cells, {r.cell_id: r for r in latest})  # pyright: ignore[reportArgumentType]
         while bench.next():
             pass
     return run, engine, heard, bench.records
@@ -109,6 +111,28 @@ def test_a_disturbance_at_the_start_is_seen_at_the_end(tmp_path: Path):
     assert {r.status for r in latest.values()} == {"ok"}
     assert latest[records[0].cell_id].started_at == records[-1].started_at
     assert records[0].status == "contaminated"
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "another"}, {"threads": 64}, {"gpu": "a GPU"}])
+def test_what_a_faster_machine_can_do_is_no_measure_of_this_one(tmp_path: Path, elsewhere: dict[str, object]):
+    here = environment("cpu")
+    fast = [_earlier(length, here.model_copy(update=elsewhere)) for length in (512, 1024, 2048)]
+    _, _, _, records = go(tmp_path, [SLOW] * 5, latest=fast)
+    assert [r.status for r in records] == ["ok"] * 5
+
+
+def test_what_this_machine_could_do_before_is(tmp_path: Path):
+    fast = [_earlier(length, environment("cpu")) for length in (512, 1024, 2048)]
+    _, _, heard, _ = go(tmp_path, [SLOW, *[QUIET] * 5], latest=fast)
+    assert [getattr(cell, "length", 0) for cell in heard.queued] == [16]
+
+
+def _earlier(length: int, where: Environment) -> Record:
+    """A record of an earlier command, which found its machine quiet."""
+    reading = Calibration(gemm_flops_per_s=(QUIET, QUIET), copy_bytes_per_s=(1.0, 1.0))
+    found = speed().model_copy(update={"calibration": reading})
+    made = record(speed_cell(length=length))
+    return made.model_copy(update={"measurement": found, "environment": where})
 
 
 def test_when_the_time_is_up_the_rest_is_left(tmp_path: Path):
