@@ -7,7 +7,7 @@ from bench.engines.local import LocalEngine
 from bench.environment import free_memory
 from bench.measuring import FAULTS, Bench, Setup
 from bench.order import in_rounds
-from results.cell import Cell
+from results.cell import Cell, Device
 from results.record import Record
 from results.run import Plan, Run
 
@@ -68,7 +68,8 @@ def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
     engine = LocalEngine(preload({cell.protocol for cell in left}))
     with run.store.writer() as writer:
         bench = Bench(run, setup, writer, engine, left, latest)
-        for device in dict.fromkeys(cell.device for cell in left if cell.protocol in CALIBRATED):
+        devices: set[Device] = {cell.device for cell in left if cell.protocol in CALIBRATED}
+        for device in devices:
             bench.look(device)
         while bench.next():
             pass
