@@ -1,5 +1,6 @@
 """The loop over the cells that a run does not have yet."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench.disturbance import CALIBRATED
@@ -7,7 +8,7 @@ from bench.engines.local import LocalEngine
 from bench.environment import free_memory
 from bench.measuring import FAULTS, Bench, Setup
 from bench.order import in_rounds
-from results.cell import Cell, Device
+from results.cell import Cell, Device, ReachCell, TrainingCell
 from results.record import Record
 from results.run import Plan, Run
 
@@ -35,7 +36,7 @@ def missing(plan: Plan, latest: Mapping[str, Record], setup: Setup) -> list[Cell
 
     def cost(cells: Sequence[Cell]) -> tuple[float, int]:
         # Of what nothing is known yet all take as long; then the short ones come first.
-        return predictor.seconds(cells) / len(cells), max(getattr(cell, "length", 0) for cell in cells)
+        return predictor.seconds(cells) / len(cells), max(map(_longest, cells))
 
     # The order is that of the whole plan, so that a resumed run goes on where it was.
     return [
@@ -44,6 +45,13 @@ def missing(plan: Plan, latest: Mapping[str, Record], setup: Setup) -> list[Cell
         if (wanted.shard is None or wanted.shard.has(cell))
         and (cell.id not in latest or (wanted.retry and latest[cell.id].status in FAULTS))
     ]
+
+
+def _longest(cell: Cell) -> int:
+    """The longest N that a cell may call; a training, of many calls, is longer than any."""
+    if isinstance(cell, TrainingCell):
+        return sys.maxsize
+    return cell.longest if isinstance(cell, ReachCell) else cell.length
 
 
 def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
