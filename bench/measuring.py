@@ -192,6 +192,7 @@ class Bench:
             self._setup.watcher.again(record.cell)
 
     def _stopped(self) -> bool:
+        self._doubted()
         left = len(self.queue)
         self._setup.watcher.said(f"time is up: {left} cell{'s are' if left > 1 else ' is'} left")
         return False

@@ -153,6 +153,15 @@ def test_a_cell_that_the_end_of_the_time_cut_off_has_no_record(tmp_path: Path):
     assert run.counts()["left"] == 3
 
 
+def test_a_disturbance_at_the_start_is_seen_when_the_time_is_up_too(tmp_path: Path):
+    known = [record(speed_cell(length=length)) for length in LENGTHS]
+    wanted = Wanted(until=time.monotonic() + 5.0)
+    run, _, heard, _ = go(tmp_path, [SLOW, QUIET, QUIET, 0.0], wanted, known=known)
+    latest = run.latest()
+    assert [latest[speed_cell(length=n).id].status for n in LENGTHS[:3]] == ["contaminated", "ok", "ok"]
+    assert heard.words == ["time is up: 3 cells are left"]
+
+
 def test_a_cell_that_ran_into_its_own_limit_has_one(tmp_path: Path):
     wanted = Wanted(until=time.monotonic() + 50.0)
     _, _, _, records = go(tmp_path, [QUIET, QUIET, 0.0, QUIET, QUIET], wanted, seconds=1.0)
