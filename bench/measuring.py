@@ -117,7 +117,8 @@ class Bench:
         self._usual: dict[Machine, Usual] = defaultdict(Usual)
         for record in latest.values():
             self._learn(record)
-        self._tries = Counter[str]()
+        # A command that was told to try again starts to count anew.
+        self._tries = Counter[str]() if setup.wanted.retry else run.tries()
         self._sizes = self._others()
         self.queue, self.records = deque(left), list[Record]()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from bench.disturbance import CALIBRATED
 from bench.engines.local import LocalEngine
 from bench.environment import free_memory
-from bench.measuring import FAULTS, Bench, Setup
+from bench.measuring import FAULTS, MOST_TRIES, Bench, Setup
 from bench.order import in_rounds
 from results.cell import Cell, Device, ReachCell, TrainingCell
 from results.record import Record
@@ -30,9 +30,21 @@ def free_share() -> int:
     return int(FREE_SHARE * free_memory())
 
 
-def missing(plan: Plan, latest: Mapping[str, Record], setup: Setup) -> list[Cell]:
-    """The cells of a plan without a record, in the order in which they will be measured."""
+def missing(
+    plan: Plan, latest: Mapping[str, Record], setup: Setup, tries: Mapping[str, int] | None = None
+) -> list[Cell]:
+    """The cells of a plan without a record that counts, in the order in which they will be measured.
+
+    Those that a run left contaminated before their last try (see `Run.tries`) are among them.
+    """
     wanted, predictor = setup.wanted, setup.predictor
+
+    def left(cell: Cell) -> bool:
+        record = latest.get(cell.id)
+        if record is None:
+            return True
+        again = record.status == "contaminated" and (tries or {}).get(cell.id, MOST_TRIES) < MOST_TRIES
+        return again or (wanted.retry and record.status in FAULTS)
 
     def cost(cells: Sequence[Cell]) -> tuple[float, int]:
         # Of what nothing is known yet all take as long; then the short ones come first.
@@ -42,8 +54,7 @@ def missing(plan: Plan, latest: Mapping[str, Record], setup: Setup) -> list[Cell
     return [
         cell
         for cell in in_rounds(plan.cells, plan.name, None if wanted.until is None else cost)
-        if (wanted.shard is None or wanted.shard.has(cell))
-        and (cell.id not in latest or (wanted.retry and latest[cell.id].status in FAULTS))
+        if (wanted.shard is None or wanted.shard.has(cell)) and left(cell)
     ]
 
 
@@ -70,7 +81,7 @@ def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
     """
     run.keep(plan)
     latest = run.latest()
-    left = missing(plan, latest, setup)
+    left = missing(plan, latest, setup, run.tries())
     waiting = {cell.id for cell in left}
     setup.watcher.planned([record for key, record in latest.items() if key not in waiting], left)
     engine = LocalEngine(preload({cell.protocol for cell in left}))

@@ -12,6 +12,7 @@ from bench.engines.local import Ended
 from bench.environment import environment
 from bench.measuring import MOST_TRIES, Bench, Setup, Wanted
 from bench.prediction import Predictor
+from bench.runner import missing
 from bench.worker import Answer, Question
 from results.calibration import Calibration
 from results.cell import Cell
@@ -111,6 +112,30 @@ def test_a_disturbance_at_the_start_is_seen_at_the_end(tmp_path: Path):
     assert {r.status for r in latest.values()} == {"ok"}
     assert latest[records[0].cell_id].started_at == records[-1].started_at
     assert records[0].status == "contaminated"
+
+
+def test_what_was_left_contaminated_before_its_last_try_is_missing(tmp_path: Path):
+    known = [record(speed_cell(length=length)) for length in LENGTHS]
+    wanted = Wanted(until=time.monotonic() + 5.0)
+    run, _, _, _ = go(tmp_path, [QUIET, SLOW, QUIET, QUIET, QUIET, 0.0], wanted, known=known)
+    plan, setup = run.plan(), Setup(Limits(60.0, 2**30), Heard())
+    assert plan is not None
+    disturbed = speed_cell(length=32)
+    assert run.latest()[disturbed.id].status == "contaminated"
+    assert missing(plan, run.latest(), setup, run.tries()) == [disturbed]
+    with run.store.writer() as writer:
+        for later in range(1, MOST_TRIES):
+            assert missing(plan, run.latest(), setup, run.tries()) == [disturbed]
+            writer.append(record(disturbed, "contaminated", after_s=later))
+    assert missing(plan, run.latest(), setup, run.tries()) == []
+
+
+def test_tries_of_an_earlier_command_count_unless_told_to_try_again(tmp_path: Path):
+    with Run(tmp_path / "run").store.writer() as writer:
+        writer.append(record(speed_cell(length=256), "contaminated"))
+    for retry in (False, True):
+        _, engine, _, _ = go(tmp_path, [*[QUIET] * 4, *[SLOW] * MOST_TRIES], Wanted(retry=retry))
+        assert engine.asked.count(256) == MOST_TRIES - (not retry)
 
 
 @pytest.mark.parametrize("elsewhere", [{"host": "another"}, {"threads": 64}, {"gpu": "a GPU"}])
