@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,21 @@ def test_a_cell_that_ran_into_its_own_limit_has_one(tmp_path: Path):
     wanted = Wanted(until=time.monotonic() + 50.0)
     _, _, _, records = go(tmp_path, [QUIET, QUIET, 0.0, QUIET, QUIET], wanted, seconds=1.0)
     assert [r.status for r in records] == ["ok", "ok", "timeout", "ok", "ok"]
+
+
+def test_what_a_run_measures_teaches_it_what_the_rest_will_take(tmp_path: Path):
+    class Long(Engine):
+        def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
+            return replace(super().run(job, question, limits, log), seconds=1000.0)
+
+    engine, run = Long(iter([QUIET] * 5)), Run(tmp_path / "run")
+    setup = Setup(Limits(60.0, 2**30), Heard(), wanted=Wanted(until=time.monotonic() + 60.0))
+    with run.store.writer() as writer:
+        cells = [speed_cell(length=length) for length in LENGTHS]
+        bench = Bench(run, setup, writer, engine, cells, {})  # pyright: ignore[reportArgumentType]
+        while bench.next():
+            pass
+    assert engine.asked == [16]
 
 
 def test_what_another_command_has_measured_meanwhile_is_left(tmp_path: Path):
