@@ -84,8 +84,9 @@ def load() -> Load | None:
 
 def gemm_flops_per_s(device: Device) -> float:
     """Rate of one float32 matrix product, FLOP/s: the best of a few, after one to warm up."""
-    n = _GEMM[device]
-    a, b = torch.ones(n, n, device=device), torch.ones(n, n, device=device)
+    n, generator = _GEMM[device], torch.Generator(device).manual_seed(0)
+    # Not of ones: a GPU at its power limit is faster with numbers whose bits do not change.
+    a, b = (torch.randn(n, n, generator=generator, device=device) for _ in range(2))
     out = torch.empty(n, n, device=device)
     return 2 * n**3 / _best(lambda: torch.mm(a, b, out=out), device)
 

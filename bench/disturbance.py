@@ -1,16 +1,17 @@
 """Whether the machine was disturbed while a cell was measured, by what is usual in its run.
 
 A cell carries what the machine could do just before and after it, and how much of the processors others
-used meanwhile. What is usual is taken from all cells of the run: a machine that always shares its processors
-is as it is, and a slow minute of a quiet one is not.
+used meanwhile. What is usual is taken from all cells of the run on this machine and device: a machine that
+always shares its processors is as it is, and a slow minute of a quiet one is not.
 """
 
 import statistics
 from collections.abc import Iterable, Sequence
 
 from results.calibration import Calibration
+from results.cell import Device
 from results.reach import Reach
-from results.record import Record, Speed
+from results.record import Environment, Record, Speed
 
 # The protocols whose cells are judged. In a comparison a disturbance meets both sides alike.
 CALIBRATED = ("speed", "reach")
@@ -21,11 +22,19 @@ SLOWEST_GEMM = 0.8
 # So much more of the processors than usual in the hands of others, while the clock ran, is one too.
 MOST_FOREIGN = 0.15
 
+# What readings are taken of: device, host, threads, GPU.
+Machine = tuple[Device, str, int, str | None]
+
+
+def machine(device: Device, environment: Environment) -> Machine:
+    """What a reading is of: only those of one machine are alike, and of one device of it."""
+    return device, environment.host, environment.threads, environment.gpu
+
 
 class Usual:
-    """What readings of one run are usually like."""
+    """What readings of one machine are usually like."""
 
-    def __init__(self, readings: Iterable[Calibration]) -> None:
+    def __init__(self, readings: Iterable[Calibration] = ()) -> None:
         """Start with these readings; more may be learnt."""
         self._gemm: list[float] = []
         self._foreign: list[float] = []

@@ -1,16 +1,17 @@
 """Measuring cells one at a time, each in a child, and judging what came of them."""
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from bench.asking import Asker, TimeUp
-from bench.disturbance import Usual, calibration
+from bench.disturbance import Machine, Usual, calibration, machine
 from bench.engines.limits import Limits
 from bench.engines.local import LocalEngine
+from bench.environment import environment
 from bench.order import Shard
 from bench.prediction import Predictor
 from bench.turns import turn
@@ -112,8 +113,12 @@ class Bench:
         self._run, self._setup, self._writer, self._engine = run, setup, writer, engine
         self._asker = Asker(engine, setup.limits, run.logs(), setup.outside, setup.wanted.until)
         self._before = self._latest = latest
-        self._usual = Usual(filter(None, map(calibration, self._latest.values())))
-        self._tries = Counter[str]()
+        # What another machine or device can do says nothing about this one.
+        self._usual: dict[Machine, Usual] = defaultdict(Usual)
+        for record in latest.values():
+            self._learn(record)
+        # A command that was told to try again starts to count anew.
+        self._tries = Counter[str]() if setup.wanted.retry else run.tries()
         self._sizes = self._others()
         self.queue, self.records = deque(left), list[Record]()
 
@@ -122,7 +127,8 @@ class Bench:
         with turn(self._setup.watcher.said):
             found = self._engine.run(reading, device, self._setup.limits, self._run.logs() / "reading.log")
         if found.answer is not None:
-            self._usual.learn(Calibration.model_validate_json(found.answer))
+            here = machine(device, environment(device))
+            self._usual[here].learn(Calibration.model_validate_json(found.answer))
 
     def next(self) -> bool:
         """Measure the next cell, if nobody else has; False if there is none, or the time is up."""
@@ -149,9 +155,7 @@ class Bench:
 
     def _keep(self, record: Record) -> None:
         """Judge a record, and put it on disk."""
-        found = calibration(record)
-        if found is not None:
-            self._usual.learn(found)
+        self._learn(record)
         record = self._judged(record)
         self._writer.append(record)
         self.records.append(record)
@@ -170,10 +174,17 @@ class Bench:
                 self._again(judged)
         return bool(self.queue)
 
+    def _learn(self, record: Record) -> None:
+        found = calibration(record)
+        if found is not None:
+            self._usual[_machine(record)].learn(found)
+
     def _judged(self, record: Record) -> Record:
         """The record, contaminated if the machine was disturbed."""
         found = calibration(record)
-        reason = self._usual.disturbed(found) if found is not None and record.status == "ok" else None
+        if found is None or record.status != "ok":
+            return record
+        reason = self._usual[_machine(record)].disturbed(found)
         return record if reason is None else record.doubted(reason)
 
     def _again(self, record: Record) -> None:
@@ -182,6 +193,7 @@ class Bench:
             self._setup.watcher.again(record.cell)
 
     def _stopped(self) -> bool:
+        self._doubted()
         left = len(self.queue)
         self._setup.watcher.said(f"time is up: {left} cell{'s are' if left > 1 else ' is'} left")
         return False
@@ -198,3 +210,7 @@ class Bench:
         """The sizes of the files of other commands."""
         files = self._run.path.glob("*.jsonl")
         return {path: path.stat().st_size for path in files if path != self._writer.path}
+
+
+def _machine(record: Record) -> Machine:
+    return machine(record.cell.device, record.environment)

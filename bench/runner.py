@@ -1,13 +1,14 @@
 """The loop over the cells that a run does not have yet."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench.disturbance import CALIBRATED
 from bench.engines.local import LocalEngine
 from bench.environment import free_memory
-from bench.measuring import FAULTS, Bench, Setup
+from bench.measuring import FAULTS, MOST_TRIES, Bench, Setup
 from bench.order import in_rounds
-from results.cell import Cell
+from results.cell import Cell, Device, ReachCell, TrainingCell
 from results.record import Record
 from results.run import Plan, Run
 
@@ -29,21 +30,39 @@ def free_share() -> int:
     return int(FREE_SHARE * free_memory())
 
 
-def missing(plan: Plan, latest: Mapping[str, Record], setup: Setup) -> list[Cell]:
-    """The cells of a plan without a record, in the order in which they will be measured."""
+def missing(
+    plan: Plan, latest: Mapping[str, Record], setup: Setup, tries: Mapping[str, int] | None = None
+) -> list[Cell]:
+    """The cells of a plan without a record that counts, in the order in which they will be measured.
+
+    Those that a run left contaminated before their last try (see `Run.tries`) are among them.
+    """
     wanted, predictor = setup.wanted, setup.predictor
+
+    def left(cell: Cell) -> bool:
+        record = latest.get(cell.id)
+        if record is None:
+            return True
+        again = record.status == "contaminated" and (tries or {}).get(cell.id, MOST_TRIES) < MOST_TRIES
+        return again or (wanted.retry and record.status in FAULTS)
 
     def cost(cells: Sequence[Cell]) -> tuple[float, int]:
         # Of what nothing is known yet all take as long; then the short ones come first.
-        return predictor.seconds(cells) / len(cells), max(getattr(cell, "length", 0) for cell in cells)
+        return predictor.seconds(cells) / len(cells), max(map(_longest, cells))
 
     # The order is that of the whole plan, so that a resumed run goes on where it was.
     return [
         cell
         for cell in in_rounds(plan.cells, plan.name, None if wanted.until is None else cost)
-        if (wanted.shard is None or wanted.shard.has(cell))
-        and (cell.id not in latest or (wanted.retry and latest[cell.id].status in FAULTS))
+        if (wanted.shard is None or wanted.shard.has(cell)) and left(cell)
     ]
+
+
+def _longest(cell: Cell) -> int:
+    """The longest N that a cell may call; a training, of many calls, is longer than any."""
+    if isinstance(cell, TrainingCell):
+        return sys.maxsize
+    return cell.longest if isinstance(cell, ReachCell) else cell.length
 
 
 def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
@@ -62,14 +81,15 @@ def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
     """
     run.keep(plan)
     latest = run.latest()
-    left = missing(plan, latest, setup)
+    left = missing(plan, latest, setup, run.tries())
     waiting = {cell.id for cell in left}
     setup.watcher.planned([record for key, record in latest.items() if key not in waiting], left)
     engine = LocalEngine(preload({cell.protocol for cell in left}))
     with run.store.writer() as writer:
         bench = Bench(run, setup, writer, engine, left, latest)
-        if clocked := [cell for cell in left if cell.protocol in CALIBRATED]:
-            bench.look(clocked[0].device)
+        devices: set[Device] = {cell.device for cell in left if cell.protocol in CALIBRATED}
+        for device in devices:
+            bench.look(device)
         while bench.next():
             pass
     return bench.records

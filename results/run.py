@@ -160,6 +160,12 @@ class Run:
                 chosen[record.cell_id] = record
         return chosen
 
+    def tries(self) -> Counter[str]:
+        """How often each cell was measured, or failed, by its id."""
+        return Counter(
+            cell for cell, _ in {(record.cell_id, record.started_at) for record in self.store.read()}
+        )
+
     def counts(self) -> Mapping[str, int]:
         """Cells by status; those without a record are "left"."""
         latest = self.latest()

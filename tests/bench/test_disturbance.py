@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from bench.calibration import Load, between, calibrate, foreign, load
+from bench import calibration
+from bench.calibration import Load, Reading, between, calibrate, foreign, load
 from bench.disturbance import Usual
 from results.calibration import Calibration
 
@@ -64,6 +65,28 @@ def test_foreign_load_is_what_others_took():
     assert foreign(Load(0.0, 2, 10.0, 5.0), Load(1.0, 2, 10.9, 6.0)) == 0.0
     assert foreign(Load(0.0, 1, 0.0, 0.0), Load(0.01, 1, 0.01, 0.0)) is None
     assert foreign(None, None) is None
+
+
+def test_what_ran_beside_the_readings_themselves_does_not_count():
+    quiet, busy, later = Load(0.0, 2, 0.0, 0.0), Load(1.0, 2, 2.0, 0.0), Load(2.0, 2, 2.0, 0.0)
+    end = Load(3.0, 2, 4.0, 0.0)
+    found = between(Reading(1.0, 1.0, quiet, busy), Reading(2.0, 3.0, later, end))
+    assert found.foreign_load == 0.0
+    assert (found.gemm_flops_per_s, found.copy_bytes_per_s) == ((1.0, 2.0), (1.0, 3.0))
+
+
+def test_a_reading_takes_the_load_before_and_after_it(monkeypatch: pytest.MonkeyPatch):
+    loads = iter([Load(0.0, 2, 0.0, 0.0), Load(1.0, 2, 1.0, 0.0)])
+    monkeypatch.setattr(calibration, "load", lambda: next(loads))
+    taken = calibrate("cpu")
+    assert (taken.begun, taken.ended) == (Load(0.0, 2, 0.0, 0.0), Load(1.0, 2, 1.0, 0.0))
+
+
+def test_rates_are_the_work_of_a_call_over_its_seconds(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(calibration, "_best", lambda call, device: 0.5)
+    # A product of n x n matrices is n^3 multiplications and as many additions; a copy reads and writes.
+    assert calibration.gemm_flops_per_s("cpu") == 2 * 512**3 / 0.5
+    assert calibration.copy_bytes_per_s("cpu") == 2 * 64 * 2**20 / 0.5
 
 
 @pytest.mark.skipif(load() is None, reason="the system does not show the clocks of its processors")

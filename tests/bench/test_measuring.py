@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from bench import measuring
 from bench.engines.limits import Limits
 from bench.engines.local import Ended
+from bench.environment import environment
 from bench.measuring import MOST_TRIES, Bench, Setup, Wanted
 from bench.prediction import Predictor
+from bench.runner import missing
 from bench.worker import Answer, Question
 from results.calibration import Calibration
 from results.cell import Cell
-from results.record import Record
+from results.record import Environment, Record
 from results.run import Plan, Run
 from tests.results.build import record, speed, speed_cell
 
@@ -71,6 +74,7 @@ def go(
     wanted: Wanted = measuring.EVERY,
     seconds: float = 60.0,
     known: Sequence[Record] = (),
+    latest: Sequence[Record] = (),
 ) -> tuple[Run, Engine, Heard, list[Record]]:
     run, engine, heard = Run(folder / "run"), Engine(iter(gemm)), Heard()
     cells = [speed_cell(length=length) for length in LENGTHS]
@@ -78,7 +82,7 @@ def go(
     run.keep(plan)
     setup = Setup(Limits(seconds, 2**30), heard, (), wanted, Predictor(known))
     with run.store.writer() as writer:
-        bench = Bench(run, setup, writer, engine, cells, {})  # pyright: ignore[reportArgumentType]
+        bench = Bench(run, setup, writer, engine, cells, {r.cell_id: r for r in latest})  # pyright: ignore[reportArgumentType]
         while bench.next():
             pass
     return run, engine, heard, bench.records
@@ -111,6 +115,52 @@ def test_a_disturbance_at_the_start_is_seen_at_the_end(tmp_path: Path):
     assert records[0].status == "contaminated"
 
 
+def test_what_was_left_contaminated_before_its_last_try_is_missing(tmp_path: Path):
+    known = [record(speed_cell(length=length)) for length in LENGTHS]
+    wanted = Wanted(until=time.monotonic() + 5.0)
+    run, _, _, _ = go(tmp_path, [QUIET, SLOW, QUIET, QUIET, QUIET, 0.0], wanted, known=known)
+    plan, setup = run.plan(), Setup(Limits(60.0, 2**30), Heard())
+    assert plan is not None
+    disturbed = speed_cell(length=32)
+    assert run.latest()[disturbed.id].status == "contaminated"
+    assert missing(plan, run.latest(), setup, run.tries()) == [disturbed]
+    with run.store.writer() as writer:
+        for later in range(1, MOST_TRIES):
+            assert missing(plan, run.latest(), setup, run.tries()) == [disturbed]
+            writer.append(record(disturbed, "contaminated", after_s=later))
+    assert missing(plan, run.latest(), setup, run.tries()) == []
+
+
+def test_tries_of_an_earlier_command_count_unless_told_to_try_again(tmp_path: Path):
+    with Run(tmp_path / "run").store.writer() as writer:
+        writer.append(record(speed_cell(length=256), "contaminated"))
+    for retry in (False, True):
+        _, engine, _, _ = go(tmp_path, [*[QUIET] * 4, *[SLOW] * MOST_TRIES], Wanted(retry=retry))
+        assert engine.asked.count(256) == MOST_TRIES - (not retry)
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "another"}, {"threads": 64}, {"gpu": "a GPU"}])
+def test_what_a_faster_machine_can_do_is_no_measure_of_this_one(tmp_path: Path, elsewhere: dict[str, object]):
+    here = environment("cpu")
+    fast = [_earlier(length, here.model_copy(update=elsewhere)) for length in (512, 1024, 2048)]
+    _, _, _, records = go(tmp_path, [SLOW] * 5, latest=fast)
+    assert [r.status for r in records] == ["ok"] * 5
+
+
+def test_what_this_machine_could_do_before_is(tmp_path: Path):
+    fast = [_earlier(length, environment("cpu")) for length in (512, 1024, 2048)]
+    _, _, heard, _ = go(tmp_path, [SLOW, *[QUIET] * 5], latest=fast)
+    assert [getattr(cell, "length", 0) for cell in heard.queued] == [16]
+
+
+def _earlier(length: int, where: Environment) -> Record:
+    """A record of an earlier command, which found its machine quiet."""
+    reading = Calibration(gemm_flops_per_s=(QUIET, QUIET), copy_bytes_per_s=(1.0, 1.0))
+    found = speed().model_copy(update={"calibration": reading})
+    made = record(speed_cell(length=length))
+    return made.model_copy(update={"measurement": found, "environment": where})
+
+
 def test_when_the_time_is_up_the_rest_is_left(tmp_path: Path):
     known = [record(speed_cell(length=length)) for length in LENGTHS]  # each took a second
     wanted = Wanted(until=time.monotonic() + 0.5)
@@ -129,10 +179,34 @@ def test_a_cell_that_the_end_of_the_time_cut_off_has_no_record(tmp_path: Path):
     assert run.counts()["left"] == 3
 
 
+def test_a_disturbance_at_the_start_is_seen_when_the_time_is_up_too(tmp_path: Path):
+    known = [record(speed_cell(length=length)) for length in LENGTHS]
+    wanted = Wanted(until=time.monotonic() + 5.0)
+    run, _, heard, _ = go(tmp_path, [SLOW, QUIET, QUIET, 0.0], wanted, known=known)
+    latest = run.latest()
+    assert [latest[speed_cell(length=n).id].status for n in LENGTHS[:3]] == ["contaminated", "ok", "ok"]
+    assert heard.words == ["time is up: 3 cells are left"]
+
+
 def test_a_cell_that_ran_into_its_own_limit_has_one(tmp_path: Path):
     wanted = Wanted(until=time.monotonic() + 50.0)
     _, _, _, records = go(tmp_path, [QUIET, QUIET, 0.0, QUIET, QUIET], wanted, seconds=1.0)
     assert [r.status for r in records] == ["ok", "ok", "timeout", "ok", "ok"]
+
+
+def test_what_a_run_measures_teaches_it_what_the_rest_will_take(tmp_path: Path):
+    class Long(Engine):
+        def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
+            return replace(super().run(job, question, limits, log), seconds=1000.0)
+
+    engine, run = Long(iter([QUIET] * 5)), Run(tmp_path / "run")
+    setup = Setup(Limits(60.0, 2**30), Heard(), wanted=Wanted(until=time.monotonic() + 60.0))
+    with run.store.writer() as writer:
+        cells = [speed_cell(length=length) for length in LENGTHS]
+        bench = Bench(run, setup, writer, engine, cells, {})  # pyright: ignore[reportArgumentType]
+        while bench.next():
+            pass
+    assert engine.asked == [16]
 
 
 def test_what_another_command_has_measured_meanwhile_is_left(tmp_path: Path):

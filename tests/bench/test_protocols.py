@@ -1,5 +1,6 @@
 """The speed, memory and comparison protocols on small calls."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -67,6 +68,7 @@ def test_work_of_a_network_is_that_of_its_layers():
         for layers in (1, 3)
     )
     assert three.flops_forward == 3 * one.flops_forward
+    assert three.flops_backward == 3 * one.flops_backward
     assert three.pairs_useful == 3 * one.pairs_useful == 3 * 4 * 64 * 64
 
 
@@ -261,11 +263,54 @@ def test_memory_of_both_passes(name: str):
     assert forward.inputs_bytes == 3 * 4 * 512 * 32 * 4
 
 
+class Spy(VARIANTS["sdpa"]):
+    """Notes who is called with what, and is slow if it is told to be."""
+
+    def __init__(self, dims: Dims, seen: list[tuple[str, float]], name: str, slow_s: float) -> None:
+        super().__init__(dims)
+        self.seen, self.name, self.slow_s = seen, name, slow_s
+
+    def forward(self, q, k, v, *, key_mask=None):  # type: ignore[no-untyped-def]
+        self.seen.append((self.name, float(q[0, 0, 0, 0])))
+        time.sleep(self.slow_s)
+        return super().forward(q, k, v, key_mask=key_mask)
+
+
+def spy(seen: list[tuple[str, float]], name: str, slow_s: float = 0.0) -> Make:
+    return lambda dims: Spy(dims, seen, name, slow_s)
+
+
+def test_timed_calls_take_the_inputs_in_turn_and_come_after_the_warm_up():
+    seen, cell = list[tuple[str, float]](), speed_cell("sdpa", samples=7, warmup=3)
+    speed.measure(cell, spy(seen, "Ours"))
+    first = [float(q[0, 0, 0, 0]) for q, _, _ in prepare(cell, make("sdpa"), sets=speed.SETS).inputs]
+    # Behind them, one call shows its kernels.
+    assert [value for _, value in seen[-11:-1]] == [first[turn % 3] for turn in (*range(3), *range(7))]
+
+
+def test_no_cell_takes_more_samples_than_the_most(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(speed, "MOST_SAMPLES", 5)
+    assert len(speed.measure(speed_cell("sdpa", seconds=60.0), make("sdpa")).samples_s) == 5
+
+
 def test_a_comparison_takes_turns_and_keeps_every_pair():
     values = {"variant": "sdpa", "against": "linear", "length": 64, "samples": 4, "seconds": 0.0}
-    result = comparison.measure(ComparisonCell.model_validate(values), make("sdpa"), make("linear"))
+    seen = list[tuple[str, float]]()
+    result = comparison.measure(
+        ComparisonCell.model_validate(values), spy(seen, "Ours"), spy(seen, "Theirs", slow_s=0.02)
+    )
+    assert [name[0] for name, _ in seen[-8:]] == list("OTTOOTTO")
+    # Both calls of a pair have the same inputs, and no pair those of the one before.
+    inputs = [value for _, value in seen[-8:]]
+    assert inputs[::2] == inputs[1::2]
+    assert len(set(inputs[:6])) == speed.SETS
     assert len(result.pairs_s) == 4
-    assert all(one > 0 and other > 0 for one, other in result.pairs_s)
+    assert all(0 < ours < theirs and theirs >= 0.02 for ours, theirs in result.pairs_s)
+
+
+def test_the_work_of_a_comparison_is_that_of_each():
+    values = {"variant": "sdpa", "against": "linear", "length": 64, "samples": 1, "seconds": 0.0}
+    result = comparison.measure(ComparisonCell.model_validate(values), make("sdpa"), make("linear"))
     assert result.work[0] != result.work[1]
 
 

@@ -163,6 +163,19 @@ def test_with_a_budget_and_nothing_known_the_short_ones_come_first():
     assert [getattr(cell, "length", 0) for cell in left] == [16, 16, 64, 64, 256, 256, 512, 512]
 
 
+def test_with_a_budget_and_nothing_known_searches_and_trainings_come_last():
+    variant = {"variant": ["sdpa"]}
+    sweeps = [
+        {"protocol": "training", "baseline": {"task": "listops"}, "axes": variant},
+        {"protocol": "reach", "baseline": {"limit": "memory", "budget": 64.0}, "axes": variant},
+        {"protocol": "memory", "axes": {"length": [2048, 16], **variant}},
+    ]
+    made = plan(Matrix.model_validate({"name": "kinds", "sweep": sweeps}), Resolver())
+    setup = Setup(Limits(60.0, 2**33), Silent(), wanted=Wanted(until=time.monotonic() + 60))
+    left = missing(made, {}, setup)
+    assert [cell.protocol for cell in left] == ["memory", "memory", "reach", "training"]
+
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
