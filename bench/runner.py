@@ -6,6 +6,7 @@ from bench.disturbance import CALIBRATED
 from bench.engines.local import LocalEngine
 from bench.environment import free_memory
 from bench.measuring import FAULTS, Bench, Setup
+from bench.nvml import why_untold
 from bench.order import in_rounds
 from results.cell import Cell
 from results.record import Record
@@ -70,6 +71,9 @@ def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
         bench = Bench(run, setup, writer, engine, left, latest)
         if clocked := [cell for cell in left if cell.protocol in CALIBRATED]:
             bench.look(clocked[0].device)
+            untold = why_untold() if any(cell.device == "cuda" for cell in clocked) else None
+            if untold is not None:
+                setup.watcher.said(untold)
         while bench.next():
             pass
     return bench.records
