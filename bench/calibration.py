@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.environment import synchronise
 from results.calibration import Calibration
 from results.cell import Device
+from results.gpu import Gpu
 
 # One product of this size takes a few milliseconds on a few CPU cores: long enough to time, short
 # enough to repeat around every cell. The copy is larger than the caches of one core.
@@ -48,12 +49,13 @@ def calibrate(device: Device) -> Reading:
     return Reading(gemm, copy, begun, load())
 
 
-def between(before: Reading, after: Reading) -> Calibration:
-    """The readings before and after a measurement, by quantity, and what else ran in between."""
+def between(before: Reading, after: Reading, gpu: Gpu | None = None) -> Calibration:
+    """The readings before and after a measurement, by quantity, and what else was seen in between."""
     return Calibration(
         gemm_flops_per_s=(before.gemm_flops_per_s, after.gemm_flops_per_s),
         copy_bytes_per_s=(before.copy_bytes_per_s, after.copy_bytes_per_s),
         foreign_load=foreign(before.ended, after.begun),
+        gpu=gpu,
     )
 
 

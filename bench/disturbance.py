@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from results.calibration import Calibration
 from results.cell import Device
+from results.gpu import Gpu
 from results.reach import Reach
 from results.record import Environment, Record, Speed
 
@@ -21,6 +22,12 @@ CALIBRATED = ("speed", "reach")
 SLOWEST_GEMM = 0.8
 # So much more of the processors than usual in the hands of others, while the clock ran, is one too.
 MOST_FOREIGN = 0.15
+
+# A GPU that is too hot, or whose supply gives way, has no steady state; at the software power cap it has that
+# of full load. A plain "hardware slowdown" may be no more than a change of clocks, says the NVML reference.
+SLOWED = ("software thermal slowdown", "hardware thermal slowdown", "hardware power brake")
+# Kernels of others run in turn with ours. More of the time than this, and it is not a desktop drawing itself.
+MOST_FOREIGN_SM = 0.05
 
 # What readings are taken of: device, host, threads, GPU.
 Machine = tuple[Device, str, int, str | None]
@@ -48,7 +55,9 @@ class Usual:
             self._foreign.append(reading.foreign_load)
 
     def disturbed(self, reading: Calibration) -> str | None:
-        """What was unusual about a reading, in words; None if nothing was."""
+        """What was unusual about a reading, or wrong with its GPU, in words; None if nothing was."""
+        if reading.gpu is not None and (words := _wrong(reading.gpu)):
+            return words
         # Disturbances make readings worse and never better: the better half says what the machine can do.
         usual, slowest = _quarter(self._gemm, upper=True), min(reading.gemm_flops_per_s)
         if usual is not None and slowest < SLOWEST_GEMM * usual:
@@ -75,6 +84,15 @@ def calibration(record: Record) -> Calibration | None:
     if isinstance(found, Reach):
         return None if found.stopped_by is None else found.stopped_by.calibration
     return found.calibration if isinstance(found, Speed) else None
+
+
+def _wrong(gpu: Gpu) -> str | None:
+    """What no run may take for usual, in words; None if there was nothing of the kind."""
+    if slowed := [reason for reason in SLOWED if reason in (gpu.throttle_reasons or ())]:
+        return f"the GPU was held back meanwhile: {', '.join(slowed)}"
+    if gpu.foreign_sm_share is not None and gpu.foreign_sm_share > MOST_FOREIGN_SM:
+        return f"other processes used {gpu.foreign_sm_share:.0%} of the GPU's time meanwhile"
+    return None
 
 
 def _quarter(values: Sequence[float], *, upper: bool) -> float | None:

@@ -7,6 +7,7 @@ from bench.disturbance import CALIBRATED
 from bench.engines.local import LocalEngine
 from bench.environment import free_memory
 from bench.measuring import FAULTS, MOST_TRIES, Bench, Setup
+from bench.nvml import why_untold
 from bench.order import in_rounds
 from results.cell import Cell, Device, ReachCell, TrainingCell
 from results.record import Record
@@ -90,6 +91,9 @@ def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
         devices: set[Device] = {cell.device for cell in left if cell.protocol in CALIBRATED}
         for device in devices:
             bench.look(device)
+        untold = why_untold() if "cuda" in devices else None
+        if untold is not None:
+            setup.watcher.said(untold)
         while bench.next():
             pass
     return bench.records

@@ -1,8 +1,8 @@
 """The speed protocol: how long one call takes.
 
 Between two clock reads stands one call. The first call, the warm-up and the gate come before the
-clock; calibration stands on both sides of it; every sample is kept, in order. Inputs are taken in turn,
-and on CUDA the L2 cache is written over before each call.
+clock; calibration stands on both sides of it; every sample is kept, in order. Inputs are taken in turn.
+On CUDA the L2 cache is written over before each call, and the device is looked at now and then between two.
 """
 
 import time
@@ -18,6 +18,7 @@ from bench.compiling import made_since, parts, refuse_if_more
 from bench.environment import synchronise
 from bench.gate import check
 from bench.scopes import Make
+from bench.watch import Watch
 from results.cell import Device, SpeedCell
 from results.record import Speed, Work
 
@@ -46,10 +47,10 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
     for turn in range(cell.warmup):
         call(turn)
     made, all_made = (made_since(nothing), parts()) if nothing else (None, None)
+    watch = Watch(cell.device)
     before = calibrate(cell.device)
-    samples: list[float] = []
-    while len(samples) < cell.samples or (sum(samples) < cell.seconds and len(samples) < MOST_SAMPLES):
-        samples.append(timed(call, len(samples), cell.device, flush))
+    samples = _samples(call, cell, flush, watch)
+    seen = watch.end(len(samples))
     after = calibrate(cell.device)
     if all_made is not None:
         refuse_if_more(all_made)
@@ -64,11 +65,22 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
         input_sets=SETS,
         l2_flushed=flush.flushes,
         gate=gate,
-        calibration=between(before, after),
+        calibration=between(before, after, seen.gpu),
+        energy_per_call_j=seen.energy_per_call_j,
         work=work(call),
         parameters=sum(p.numel() for variant in call.variants for p in variant.parameters()),
         kernels=ran,
     )
+
+
+def _samples(call: Call, cell: SpeedCell, flush: Flush, watch: Watch) -> list[float]:
+    """Seconds of each timed call, watched."""
+    samples: list[float] = []
+    watch.begin()
+    while len(samples) < cell.samples or (sum(samples) < cell.seconds and len(samples) < MOST_SAMPLES):
+        samples.append(timed(call, len(samples), cell.device, flush))
+        watch.between()
+    return samples
 
 
 def timed(call: Call, turn: int, device: Device, flush: Flush | None = None) -> float:

@@ -10,8 +10,9 @@ from reports.metrics import METRICS
 from reports.statistics import Estimate
 from results.cell import CELLS, Cell
 from results.fidelity import Fidelity
+from results.gpu import Gpu
 from results.reach import Reach
-from results.record import Environment, Record, Training
+from results.record import Environment, Record, Speed, Training
 from results.run import Plan, Run
 
 Row = dict[str, Any]
@@ -39,8 +40,9 @@ def frame(run: Run) -> pd.DataFrame:
     `variant_name` and `task_name`, without options; `status` ("left" where there is no record),
     `reason`, `error`, `started_at`, `wall_s`; every metric of `reports.metrics`; of a reach the unit of
     its budget, the length `beyond` it, and what that spent or why it was not measured; what a training
-    says of its network and its floor, a fidelity of its rows; `fact_<name>` of the task; `machine`, what
-    computed, in words; `env_<field>` of the environment. What a cell does not have is missing, never 0.
+    says of its network and its floor, a fidelity of its rows; `fact_<name>` of the task; `gpu_<field>` of
+    what was seen of the GPU beside a speed; `machine`, what computed, in words; `env_<field>` of the
+    environment. What a cell does not have is missing, never 0.
     """
     plan, latest = run.plan(), run.latest()
     rows = [_recorded(record, plan) for record in latest.values()]
@@ -78,11 +80,12 @@ def _columns(rows: list[Row]) -> list[str]:
     ]
     facts = sorted({key for row in rows for key in row if key.startswith("fact_")})
     environment = [f"env_{name}" for name in Environment.model_fields]
+    gpu = [f"gpu_{name}" for name in Gpu.model_fields]
     return list(
         dict.fromkeys(
             ["cell_id", "protocol", "variant", "variant_name", *fields, "task_name", "status", "reason",
              "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *_FIDELITY,
-             *facts, "machine", *environment]
+             *facts, *gpu, "machine", *environment]
         )
     )  # fmt: skip
 
@@ -123,6 +126,8 @@ def _recorded(record: Record, plan: Plan | None) -> Row:
             row |= dict(zip(_ends(metric.column), (found.low, found.high, found.n), strict=True))
             found = found.value
         row[metric.column] = found
+    if isinstance(record.measurement, Speed) and record.measurement.calibration.gpu is not None:
+        row |= _gpu(record.measurement.calibration.gpu)
     if isinstance(record.measurement, Fidelity):
         row |= record.measurement.model_dump(include=set(_FIDELITY))
     if isinstance(record.measurement, Training):
@@ -138,6 +143,11 @@ def _beyond(found: Reach) -> Row:
     if probe is None:
         return {}
     return dict(zip(_BEYOND, (probe.length, probe.status, probe.reason, probe.spent), strict=True))
+
+
+def _gpu(found: Gpu) -> Row:
+    reasons = None if found.throttle_reasons is None else ", ".join(found.throttle_reasons)
+    return {f"gpu_{name}": value for name, value in found} | {"gpu_throttle_reasons": reasons}
 
 
 def _facts(facts: Mapping[str, float]) -> Row:

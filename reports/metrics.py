@@ -92,6 +92,10 @@ def _gemm_share(record: Record) -> float | None:
     return _over(100 * rate, float(np.mean(found.calibration.gemm_flops_per_s)))
 
 
+def _energy(record: Record) -> float | None:
+    return record.measurement.energy_per_call_j if isinstance(record.measurement, Speed) else None
+
+
 def _peak(record: Record) -> float | None:
     found = record.measurement
     return found.peak_bytes / MEBI if isinstance(found, Memory) else None
@@ -181,6 +185,9 @@ METRICS: dict[str, Metric] = {
         Metric("gemm_share_percent", "share of the GEMM rate", "%", "higher", "linear",
                "useful work over the rate of a plain matrix product, measured just before and after",
                _gemm_share),
+        Metric("energy_per_call_j", "energy per call", "J", "lower", "log",
+               "energy of the whole GPU during the timed calls over their number, pauses between included",
+               _energy),
         Metric("peak_mib", "peak memory", "MiB", "lower", "log",
                "most bytes allocated at a time, above inputs and parameters", _peak),
         Metric("saved_mib", "kept for backward", "MiB", "lower", "log",

@@ -206,7 +206,7 @@ def _point(metric: Metric, rows: list[Row]) -> Point:
     found = over(rows, metric)
     status = "ok" if found is not None else worst(rows)
     # A fidelity without an error is a measurement too: of numbers that are not finite.
-    status = "nan" if found is None and status == "ok" else status
+    status = "nan" if found is None and status == "ok" and rows[0]["protocol"] == "fidelity" else status
     return Point(rows[0]["variant"], int(rows[0]["length"]), found, status, tuple(rows))
 
 

@@ -1,6 +1,8 @@
 """The tables beside the plots, of every kind that a run can give."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -17,13 +19,18 @@ from results.run import VariantCard
 from results.status import STATUSES
 
 COMPARISON = (*SETTING, "variant", "against", "length")
+# What the data of a table have beside its own metric.
+BESIDE = {
+    "latency_ms": ("tokens_per_s", "useful_tflops_per_s", "gemm_share_percent", "first_call_ms"),
+    "peak_mib": ("saved_mib",),
+}
 
 
 def tables(table: pd.DataFrame, cards: Mapping[str, VariantCard]) -> list[Table]:
     """Every table that the cells of this frame can give; `cards` bring the claims, by variant."""
     rows = rows_of(table)
     fast, small = panels(rows, "speed", "latency_ms"), panels(rows, "memory", "peak_mib")
-    found = [_grid(panel) for panel in (*fast, *small)]
+    found = [_grid(panel) for panel in (*fast, *_spent(rows), *small)]
     found += [fidelity.table(panel) for panel in panels(rows, "fidelity", "output_error")]
     found += [_accuracy(board) for board in boards(rows)]
     found += [_comparison(rows)] if any(row["protocol"] == "comparison" for row in rows) else []
@@ -33,6 +40,15 @@ def tables(table: pd.DataFrame, cards: Mapping[str, VariantCard]) -> list[Table]
     found += [_exponents(fits)] if fits else []
     found += [_status(rows)] if any(row["status"] != "ok" for row in rows) else []
     return found
+
+
+def _spent(rows: Sequence[Row]) -> list[Panel]:
+    """The panels of energy, where a GPU told it."""
+    return [
+        replace(panel, name=panel.name.replace("speed-", "speed-energy-", 1))
+        for panel in panels(rows, "speed", "energy_per_call_j")
+        if any(point.estimate is not None for point in panel.points)
+    ]
 
 
 def _grid(panel: Panel) -> Table:
@@ -46,9 +62,23 @@ def _grid(panel: Panel) -> Table:
     note = f"{panel.subtitle}. In {panel.metric.unit}: {panel.metric.derived}"
     note += ", with its 95 % interval" if panel.metric.interval else ""
     note += f"; then the ratio to {reference} (below 1 is {_praise(panel)})." if reference else "."
+    note += _held_back(panel)
     data = [_full(panel, point, reference) for variant in panel.variants for point in panel.of(variant)]
     head = ("variant", *(f"N = {short(length)}" for length in lengths))
     return Table(panel.name, panel.title, note, head, tuple(rows), pd.DataFrame(data))
+
+
+def _held_back(panel: Panel) -> str:
+    """What held the clocks of the GPU back while the cells of a panel were timed, with how many it met."""
+    rows = [row for point in panel.points for row in point.rows]
+    met = Counter(one for row in rows if row["gpu_throttle_reasons"] for one in _loaded(row))
+    cells = ", ".join(f"{reason} ({n} of {len(rows)} cells)" for reason, n in sorted(met.items()))
+    return f" Clocks were held back by: {cells}." if met and panel.metric.column == "latency_ms" else ""
+
+
+def _loaded(row: Row) -> list[str]:
+    # Between two calls every device is idle.
+    return [reason for reason in row["gpu_throttle_reasons"].split(", ") if reason != "idle"]
 
 
 def _praise(panel: Panel) -> str:
@@ -59,7 +89,8 @@ def _entry(panel: Panel, point: Point | None, reference: str | None) -> str:
     if point is None:
         return "not planned"
     if point.estimate is None:
-        return point.status
+        # A call may be timed and its energy not be told.
+        return "not told" if point.status == "ok" else point.status
     ratio = _to_reference(panel, point, reference) if point.variant != reference else None
     return interval(point.estimate) + ("" if ratio is None else f" · {number(ratio, 2)}x")
 
@@ -87,8 +118,7 @@ def _full(panel: Panel, point: Point, reference: str | None) -> Row:
         }
     row["cells"] = len(point.rows)
     row[f"ratio_to_{reference or 'reference'}"] = _to_reference(panel, point, reference)
-    extra = ("tokens_per_s", "useful_tflops_per_s", "gemm_share_percent", "first_call_ms")
-    for other in extra if column == "latency_ms" else ("saved_mib",):
+    for other in BESIDE.get(column, ()):
         more = over(point.rows, METRICS[other])
         row[other] = None if more is None else more.value
     return row

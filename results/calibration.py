@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from results.gpu import Gpu
+
 
 class Calibration(BaseModel):
     """What the machine could do just before and just after the measurement."""
@@ -14,4 +16,8 @@ class Calibration(BaseModel):
         default=None,
         description="share of the processors' time that others used meanwhile, 0 to 1; null where it is not "
         "known, as in older records",
+    )
+    gpu: Gpu | None = Field(
+        default=None,
+        description="of timed calls on CUDA, with the extra `gpu`; null elsewhere and in older records",
     )

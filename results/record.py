@@ -86,6 +86,12 @@ class Speed(_Row):
     )
     gate: Gate | None = Field(description="null where the variant has no dense twin to compare with")
     calibration: Calibration
+    energy_per_call_j: float | None = Field(
+        default=None,
+        description="energy of the whole GPU during the timed calls over their number, J: flushes of L2 and "
+        "pauses between calls included. Null where it is not told or they lasted less than 0.3 s, as the "
+        "counter (in mJ) moves in steps of up to 0.1 s; on a CPU, without the extra gpu, in older records",
+    )
     work: Work
     parameters: int = Field(description="learned numbers of the variant itself, over all layers")
     kernels: list[str] = Field(

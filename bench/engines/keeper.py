@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench.engines.limits import Limits, limit_memory
+from bench.processes import descendants
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
@@ -193,18 +194,3 @@ def _end_descendants() -> None:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)
-
-
-def descendants(ancestor: int) -> list[int]:
-    """The processes below one, parents first; none where the system has no /proc."""
-    below: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            # The name in brackets may hold anything.
-            state, parent = path.read_text(errors="replace").rpartition(")")[2].split()[:2]
-            if state not in "ZX":
-                below.setdefault(int(parent), []).append(int(path.parent.name))
-    found = list(below.get(ancestor, []))
-    for pid in found:
-        found += below.get(pid, [])
-    return found

@@ -22,8 +22,8 @@ import pytest
 
 from bench import worker
 from bench.engines import limits
-from bench.engines.keeper import descendants
 from bench.matrix import Matrix
+from bench.processes import descendants
 from bench.worker import Question
 from results.cell import SpeedCell
 from results.record import Record

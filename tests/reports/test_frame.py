@@ -6,6 +6,7 @@ from reports.frame import frame, rows_of
 from reports.metrics import METRICS
 from reports.summary import RECIPE
 from results.cell import SpeedCell, TrainingCell
+from results.gpu import Gpu
 from results.spec import Spec
 from tests.reports.runs import record, speed, training_records
 
@@ -38,6 +39,19 @@ def test_latency_is_the_median_of_the_raw_samples(written):
     assert row["latency_ms_low"] < row["latency_ms"] < row["latency_ms_high"]
     assert row["latency_ms_n"] == 15
     assert row["tokens_per_s"] == pytest.approx(2 * 512 / middle)
+
+
+def test_what_was_seen_of_the_gpu_has_columns(written):
+    cell = SpeedCell(variant=Spec.parse("sdpa"), length=512, device="cuda")
+    measured = speed(cell)
+    beside = measured.calibration.model_copy(
+        update={"gpu": Gpu(power_w=412.5, throttle_reasons=["idle", "software power cap"])}
+    )
+    found = measured.model_copy(update={"calibration": beside, "energy_per_call_j": 0.25})
+    row = rows_of(frame(written([record(cell, found)])))[0]
+    assert (row["energy_per_call_j"], row["gpu_power_w"]) == (0.25, 412.5)
+    assert row["gpu_throttle_reasons"] == "idle, software power cap"
+    assert row["gpu_sm_clock_mhz"] is None
 
 
 def test_useful_work_leaves_out_masked_pairs_and_counts_backward_only_where_it_ran(written):

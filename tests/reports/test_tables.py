@@ -6,8 +6,9 @@ from reports.statistics import Estimate
 from reports.tables import tables
 from reports.words import faster, interval, natural, number, short, slug
 from results.cell import TrainingCell
+from results.gpu import Gpu
 from results.spec import Spec
-from tests.reports.runs import SHAPES, record, training, variant_card
+from tests.reports.runs import CALIBRATION, SHAPES, record, speed, speed_cells, training, variant_card
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,32 @@ def test_memory_has_values_and_failures(made):
     table = made["memory-core-fwd-noncausal-float32-cpu"]
     assert row(table, "softmax")[1].startswith("1.00")
     assert row(table, "softmax")[5] == "oom"
+
+
+def test_energy_and_what_held_clocks_back_are_shown_where_they_are_known(written):
+    records = []
+    for place, cell in enumerate(speed_cells(device="cuda")):
+        met = ["idle"] if place % 5 else ["idle", "software power cap", "sync boost"]
+        found = Gpu(sm_clock_mhz=1755, throttle_reasons=met)
+        beside = CALIBRATION.model_copy(update={"gpu": found})
+        energy = None if cell.variant.name == "linear" else 1e-3 * cell.length
+        changes = {"calibration": beside, "energy_per_call_j": energy}
+        records.append(record(cell, speed(cell).model_copy(update=changes), place))
+    made = {table.name: table for table in tables(frame(written(records)), {})}
+    energy = made["speed-energy-core-fwd-noncausal-float32-cuda"]
+    assert energy.title == "Energy per call against sequence length: attention alone, forward pass"
+    assert row(energy, "sdpa")[1] == "0.256"
+    assert row(energy, "softmax")[1] == "0.256 · 1.0x"
+    assert row(energy, "linear")[1] == "not told"
+    assert "In J: energy of the whole GPU" in energy.note
+    held = "Clocks were held back by: software power cap (5 of 25 cells), sync boost (5 of 25 cells)."
+    assert made["speed-core-fwd-noncausal-float32-cuda"].note.endswith(held)
+    assert "held back" not in energy.note
+
+
+def test_nothing_is_said_of_energy_and_clocks_where_nothing_is_known(made):
+    assert not any("energy" in name for name in made)
+    assert not any("held back" in table.note for table in made.values())
 
 
 def test_accuracy_counts_seeds_and_failures(made):

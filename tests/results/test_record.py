@@ -43,6 +43,12 @@ def test_the_measurement_is_of_the_cells_protocol():
         Record.model_validate({**dict(record(speed_cell())), "measurement": memory})
 
 
+def test_records_of_before_gpus_were_watched_are_read():
+    before = record().model_dump(mode="json")
+    del before["measurement"]["energy_per_call_j"], before["measurement"]["calibration"]["gpu"]
+    assert Record.model_validate(before) == record()
+
+
 def test_errors_that_are_no_numbers_are_null():
     errors = Errors(out=None, dq=0.1, dk=0.2, dv=None, gradient=None)
     found = Fidelity(errors=errors, sdpa_errors=errors, not_finite=3, rows=8)
