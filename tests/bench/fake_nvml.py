@@ -6,7 +6,7 @@ code, and strings go through as the binding takes them. `test_nvml.py` holds its
 # ruff: noqa: N802 - the names are those of the binding
 
 import os
-from ctypes import POINTER, Structure, pointer
+from ctypes import Structure, pointer
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -35,9 +35,6 @@ LISTS = ("processes", "samples")  # one answer each
 
 class _Gpu(Structure):
     pass
-
-
-Handle = POINTER(_Gpu)
 
 
 class Fake(ModuleType):
