@@ -11,15 +11,12 @@ from pydantic import ValidationError
 from bench import reach
 from bench.engines.limits import Limits
 from bench.engines.local import Ended, LocalEngine
-from bench.environment import environment
+from bench.environment import environment, oom_kills
+from bench.turns import TimeUp
 from bench.worker import Answer, Question, measure
 from results.cell import Cell, ReachCell
 from results.reach import Probe
 from results.record import Record
-
-
-class TimeUp(Exception):
-    """The time of the run was up before a cell had ended: it is as if it had not begun."""
 
 
 @dataclass
@@ -91,26 +88,41 @@ class Asker:
             device_memory_bytes=limits.device_memory_bytes,
         ).model_dump_json()
         log = self.logs / f"{cell.id if length is None else f'{cell.id}-{length}'}.log"
+        kills = oom_kills()
         ended = self.engine.run(measure, question, limits, log)
         self._seconds += ended.seconds
         if ended.timed_out and limits.seconds < self.limits.seconds:
             # The run's time was up, not the child's.
             raise TimeUp
-        return answer(ended, limits)
+        return answer(ended, limits, exhausted=kills is None or kills != oom_kills())
 
 
-def answer(ended: Ended, limits: Limits) -> Answer:
-    """The child's own answer, or what its end says where it gave none."""
+def answer(ended: Ended, limits: Limits, *, exhausted: bool) -> Answer:
+    """The child's own answer, or what its end says where it gave none.
+
+    Args:
+        ended: how it ended.
+        limits: within which it should have.
+        exhausted: whether the system may have ended processes meanwhile for want of memory.
+    """
     if ended.answer is not None:
         try:
-            return Answer.model_validate_json(ended.answer)
+            return _with_limit(Answer.model_validate_json(ended.answer), limits)
         except ValidationError as error:
             # No answer, however odd, may cost the cells after it.
             return Answer(status="error", error="Answer", reason=f"an answer that cannot be kept: {error}")
     if ended.timed_out:
         return Answer(status="timeout", reason=ended.how(limits))
     code = ended.exit_code
-    if code == -signal.SIGKILL:
+    if code == -signal.SIGKILL and exhausted:
         return Answer(status="oom", error="Signal", reason="killed from outside, as when memory runs out")
     error = "Signal" if code is not None and code < 0 else "Exit"
     return Answer(status="error", error=error, reason=ended.how(limits))
+
+
+def _with_limit(given: Answer, limits: Limits) -> Answer:
+    """An answer that memory ran out, with how much there was. Torch's own error is that of a device."""
+    if given.status != "oom" or given.error == "OutOfMemoryError":
+        return given
+    most = f"the process may have {limits.memory_bytes / 2**30:.3g} GiB"
+    return given.model_copy(update={"reason": f"{given.reason} ({most})"})

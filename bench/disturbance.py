@@ -6,6 +6,7 @@ always shares its processors is as it is, and a slow minute of a quiet one is no
 """
 
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from results.calibration import Calibration
@@ -20,8 +21,9 @@ CALIBRATED = ("speed", "reach")
 # A product this much slower than usual, beside a cell, is a disturbance: on a quiet machine it varies by a
 # few percent, and with one more process to a core it runs at half its rate.
 SLOWEST_GEMM = 0.8
-# So much more of the processors than usual in the hands of others, while the clock ran, is one too.
-MOST_FOREIGN = 0.15
+# So many processors more than usual in the hands of others, while the clock ran, are one too. It is no share
+# of them all: the threads of a product wait for the one that has to share its processor.
+MOST_FOREIGN = 0.3
 
 # A GPU that is too hot, or whose supply gives way, has no steady state; at the software power cap it has that
 # of full load. A plain "hardware slowdown" may be no more than a change of clocks, says the NVML reference.
@@ -36,6 +38,36 @@ Machine = tuple[Device, str, int, str | None]
 def machine(device: Device, environment: Environment) -> Machine:
     """What a reading is of: only those of one machine are alike, and of one device of it."""
     return device, environment.host, environment.threads, environment.gpu
+
+
+class Judge:
+    """Who says of the records of a run whether their machine was disturbed."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        """Learn what is usual from the records that the run has."""
+        # What another machine or device can do says nothing about this one.
+        self._usual: dict[Machine, Usual] = defaultdict(Usual)
+        for record in records:
+            self.learn(record)
+
+    def look(self, device: Device, environment: Environment, reading: Calibration) -> None:
+        """Take in a reading that stands by itself."""
+        self._usual[machine(device, environment)].learn(reading)
+
+    def learn(self, record: Record) -> None:
+        """Take in the reading of a record."""
+        found = calibration(record)
+        if found is not None:
+            self.look(record.cell.device, record.environment, found)
+
+    def judged(self, record: Record) -> Record:
+        """The record, contaminated if the machine was disturbed."""
+        found = calibration(record)
+        if found is None or record.status != "ok":
+            return record
+        usual = self._usual[machine(record.cell.device, record.environment)]
+        reason = usual.disturbed(found, record.environment.cores)
+        return record if reason is None else record.doubted(reason)
 
 
 class Usual:
@@ -54,7 +86,7 @@ class Usual:
         if reading.foreign_load is not None:
             self._foreign.append(reading.foreign_load)
 
-    def disturbed(self, reading: Calibration) -> str | None:
+    def disturbed(self, reading: Calibration, cores: int) -> str | None:
         """What was unusual about a reading, or wrong with its GPU, in words; None if nothing was."""
         if reading.gpu is not None and (words := _wrong(reading.gpu)):
             return words
@@ -66,7 +98,7 @@ class Usual:
                 f"where {usual / 1e9:.3g} are usual in this run"
             )
         usual, found = _quarter(self._foreign, upper=False), reading.foreign_load
-        if usual is not None and found is not None and found > usual + MOST_FOREIGN:
+        if usual is not None and found is not None and (found - usual) * cores > MOST_FOREIGN:
             return (
                 f"other processes used {found:.0%} of the processors meanwhile, "
                 f"where {usual:.0%} are usual in this run"

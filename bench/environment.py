@@ -75,6 +75,16 @@ def free_memory() -> int:
     return min(int(fields["MemAvailable"].split()[0]) * 1024, _container())
 
 
+def oom_kills() -> int | None:
+    """Processes that the system has ended for want of memory since it started; None if it does not tell."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    counts = dict(line.split(maxsplit=1) for line in lines)
+    return int(counts["oom_kill"]) if "oom_kill" in counts else None
+
+
 def _container() -> int:
     """What the control group of this process still allows (version 2; elsewhere all of the memory)."""
     group = Path("/sys/fs/cgroup")

@@ -71,7 +71,7 @@ class Sweep(BaseModel):
             try:
                 yield CELLS[self.protocol].model_validate(point)
             except ValidationError as error:
-                raise ValueError(f"{self.protocol} sweep: {_first_problem(error)}") from None
+                raise ValueError(_first_problem(error)) from None
 
 
 class Matrix(BaseModel):
@@ -143,13 +143,19 @@ class Matrix(BaseModel):
         """
         found: dict[str, Cell] = {}
         for number, sweep in enumerate(self.sweep, start=1):
+            where = f"{sweep.protocol} sweep"
+            if len(self.sweep) > 1:
+                where = f"{self.name}: sweep {number} ({sweep.protocol})"
             full = sweep
             if "variant" not in sweep.axes and "variant" not in sweep.baseline:
                 if not self.variants:
-                    raise ValueError(f"{self.name}: sweep {number} ({sweep.protocol}) names no variant")
+                    raise ValueError(f"{where} names no variant")
                 full = sweep.model_copy(update={"axes": {"variant": list(self.variants), **sweep.axes}})
-            for cell in full.cells():
-                found.setdefault(cell.id, cell)
+            try:
+                for cell in full.cells():
+                    found.setdefault(cell.id, cell)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
         return list(found.values())
 
 
@@ -161,7 +167,8 @@ def shipped() -> Mapping[str, Path]:
 
 def did_you_mean(name: str, valid: Sequence[str]) -> str:
     """The end of an error message: the nearest valid name, and all of them."""
-    near = get_close_matches(name, valid, n=1, cutoff=0.5)
+    alike = [one for one in valid if one.casefold() == name.casefold()]
+    near = alike or get_close_matches(name, valid, n=1, cutoff=0.5)
     return (f"did you mean {near[0]!r}? " if near else "") + f"There are: {', '.join(valid)}"
 
 
@@ -193,14 +200,24 @@ _IN_TOML = {
 _KINDS = (".bool", ".int", ".float", ".str")
 
 
+def _place(keys: Sequence[int | str]) -> str:
+    """Where a value stands. People count from 1."""
+    if len(keys) > 1 and keys[0] == "sweep" and isinstance(keys[1], int):
+        rest = ".".join(map(str, keys[2:]))
+        return f"sweep {keys[1] + 1}" + (f": {rest}" if rest else "")
+    return ".".join(map(str, keys))
+
+
 def _first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The first complaint of pydantic in one line: where, what, and what was given."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = _place(first["loc"])
     if first["type"] == "extra_forbidden" and model is not None:
-        names = list(Sweep.model_fields if where.startswith("sweep.") else model.model_fields)
+        names = list(Sweep.model_fields if where.startswith("sweep ") else model.model_fields)
         return f"unknown key {where!r}; {did_you_mean(str(first['loc'][-1]), names)}"
     message = first["msg"].removeprefix("Value error, ")
+    if first["loc"] == ("sweep",) and isinstance(first["input"], dict):
+        return "a sweep is written [[sweep]], in double brackets: there may be several"
     if first["type"] in _IN_TOML:
         message = _IN_TOML[first["type"]]
     elif where.endswith(_KINDS):

@@ -1,20 +1,21 @@
 """Measuring cells one at a time, each in a child, and judging what came of them."""
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from bench.asking import Asker, TimeUp
-from bench.disturbance import Machine, Usual, calibration, machine
+from bench.asking import Asker
+from bench.disturbance import Judge, machine
 from bench.engines.limits import Limits
 from bench.engines.local import LocalEngine
 from bench.environment import environment
 from bench.order import Shard
 from bench.prediction import Predictor
-from bench.turns import turn
+from bench.turns import TimeUp, turn
 from bench.worker import reading
 from results.calibration import Calibration
 from results.cell import Cell, Device
@@ -113,50 +114,80 @@ class Bench:
         self._run, self._setup, self._writer, self._engine = run, setup, writer, engine
         self._asker = Asker(engine, setup.limits, run.logs(), setup.outside, setup.wanted.until)
         self._before = self._latest = latest
-        # What another machine or device can do says nothing about this one.
-        self._usual: dict[Machine, Usual] = defaultdict(Usual)
-        for record in latest.values():
-            self._learn(record)
+        self._judge = Judge(latest.values())
         # A command that was told to try again starts to count anew.
         self._tries = Counter[str]() if setup.wanted.retry else run.tries()
         self._sizes = self._others()
         self.queue, self.records = deque(left), list[Record]()
+        self._waited_for = ""
 
     def look(self, device: Device) -> None:
         """Take a reading of the machine: the first cell has nothing else to be compared with."""
-        with turn(self._setup.watcher.said):
-            found = self._engine.run(reading, device, self._setup.limits, self._run.logs() / "reading.log")
+        try:
+            with self._turn():
+                log = self._run.logs() / "reading.log"
+                found = self._engine.run(reading, device, self._setup.limits, log)
+        except TimeUp:
+            return
         if found.answer is not None:
-            here = machine(device, environment(device))
-            self._usual[here].learn(Calibration.model_validate_json(found.answer))
+            self._judge.look(device, environment(device), Calibration.model_validate_json(found.answer))
 
     def next(self) -> bool:
         """Measure the next cell, if nobody else has; False if there is none, or the time is up."""
         if not self.queue and not self._doubted():
             return False
-        with turn(self._setup.watcher.said):
-            cell = self.queue[0]
-            record = self._elsewhere(cell)
-            if record is not None:
-                self.queue.popleft()
-                self._setup.watcher.ended(record)
-                return True
-            until = self._setup.wanted.until
-            if until is not None and until - time.monotonic() <= self._setup.predictor.seconds([cell]):
-                return self._stopped()
-            self._setup.watcher.started(cell)
-            try:
-                record = self._asker.record(cell)
-            except TimeUp:
-                return self._stopped()
-            self.queue.popleft()
-            self._keep(record)
+        try:
+            with self._turn():
+                self._go_on()
+        except TimeUp:
+            return self._stopped()
         return True
+
+    def _go_on(self) -> None:
+        """Measure the next cell, or take over what somebody else has measured of it.
+
+        Raises:
+            TimeUp: it would not end in time. The first cell is tried whatever is predicted of it.
+        """
+        cell, until = self.queue[0], self._setup.wanted.until
+        record = self._elsewhere(cell)
+        if record is not None:
+            self.queue.popleft()
+            self._setup.watcher.ended(record)
+            return
+        if until is not None:
+            left = until - time.monotonic()
+            if left <= (self._setup.predictor.seconds([cell]) if self.records else 0.0):
+                raise TimeUp
+        self._setup.watcher.started(cell)
+        record = self._asker.record(cell)
+        self.queue.popleft()
+        self._keep(record)
+
+    def _turn(self) -> AbstractContextManager[None]:
+        """The turn of this command; whom it waits for is said once."""
+
+        def waiting(words: str) -> None:
+            if words != self._waited_for:
+                self._setup.watcher.said(words)
+            self._waited_for = words
+
+        return turn(waiting, self._setup.wanted.until)
+
+    def reconsider(self) -> None:
+        """Judge what earlier commands measured here, by all that is known: a killed one never looked back."""
+        for record in self._before.values():
+            if not on_this_machine(record):
+                continue
+            judged = self._judge.judged(record)
+            if judged.status != record.status:
+                self._writer.append(judged)
+                self._again(judged)
 
     def _keep(self, record: Record) -> None:
         """Judge a record, and put it on disk."""
-        self._learn(record)
-        record = self._judged(record)
+        self._judge.learn(record)
+        record = self._judge.judged(record)
         self._writer.append(record)
         self.records.append(record)
         self._tries[record.cell_id] += 1
@@ -167,25 +198,12 @@ class Bench:
     def _doubted(self) -> bool:
         """Judge once more what was measured, by all that is known now; whether a cell is queued again."""
         for number, record in enumerate(self.records):
-            judged = self._judged(record)
+            judged = self._judge.judged(record)
             if judged.status != record.status:
                 self._writer.append(judged)
                 self.records[number] = judged
                 self._again(judged)
         return bool(self.queue)
-
-    def _learn(self, record: Record) -> None:
-        found = calibration(record)
-        if found is not None:
-            self._usual[_machine(record)].learn(found)
-
-    def _judged(self, record: Record) -> Record:
-        """The record, contaminated if the machine was disturbed."""
-        found = calibration(record)
-        if found is None or record.status != "ok":
-            return record
-        reason = self._usual[_machine(record)].disturbed(found)
-        return record if reason is None else record.doubted(reason)
 
     def _again(self, record: Record) -> None:
         if record.status == "contaminated" and self._tries[record.cell_id] < MOST_TRIES:
@@ -212,5 +230,7 @@ class Bench:
         return {path: path.stat().st_size for path in files if path != self._writer.path}
 
 
-def _machine(record: Record) -> Machine:
-    return machine(record.cell.device, record.environment)
+def on_this_machine(record: Record) -> bool:
+    """Whether a record is of the machine and the device that this command measures with."""
+    device = record.cell.device
+    return machine(device, record.environment) == machine(device, environment(device))

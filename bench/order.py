@@ -31,14 +31,28 @@ class Shard:
             raise ValueError(f"a shard is written i/n with 1 <= i <= n, as in 2/4, not {text!r}")
         return cls(int(number), int(count))
 
-    def has(self, cell: Cell) -> bool:
-        """Whether a cell is of this part. Each is of one, and by its identity alone: nobody need ask."""
-        return int(cell.id, 16) % self.count == self.number - 1
+    def of(self, cells: Iterable[Cell]) -> list[Cell]:
+        """The cells of this part, of all those of a matrix: whoever has the same matrix has the same parts.
+
+        What stands in one figure - all variants, lengths and repetitions - is measured on one machine:
+        numbers of two cannot be compared. Parts are as equal as that leaves them.
+        """
+        figures: dict[str, list[Cell]] = defaultdict(list)
+        for cell in cells:
+            figures[_facts(cell, _OWN | {"length", "repeat"})].append(cell)
+        parts: list[list[Cell]] = [[] for _ in range(self.count)]
+        for _, figure in sorted(figures.items(), key=lambda item: (-len(item[1]), item[0])):
+            min(parts, key=len).extend(figure)
+        return parts[self.number - 1]
 
 
 def setting(cell: Cell) -> str:
     """All that a cell asks, but of whom."""
-    return json.dumps(cell.model_dump(mode="json", exclude=_OWN), sort_keys=True)
+    return _facts(cell, _OWN)
+
+
+def _facts(cell: Cell, but: set[str]) -> str:
+    return json.dumps(cell.model_dump(mode="json", exclude=but), sort_keys=True)
 
 
 def in_rounds(

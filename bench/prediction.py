@@ -1,26 +1,28 @@
 """What a cell will take, from what cells like it took: wall time and memory."""
 
+import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence, Set
 
-from results.cell import Cell
+from results.cell import Cell, MemoryCell
 from results.record import Memory, Record
 from results.run import VariantCard
 
-# What a cell is taken to last before any of its protocol has ended, seconds.
+# What a cell is taken to last before any of its protocol has ended, seconds; a search asks a dozen of them.
 FIRST_GUESS_S = 5.0
+_LONGER_S = {"reach": 60.0, "training": 60.0}
 # Of a cell's wall time, how what grows has grown is told only above this, seconds; below it is noise.
 _GROWS_S = 1.0
-# What grows is this at least, seconds: a call takes some time at any length.
-_LEAST_S = 0.02
+# Where it cannot be told, what grows is taken to be this at this length, seconds: noise would be multiplied
+# by the square of the lengths' ratio.
+_TYPICAL_S, _TYPICAL_LENGTH = 0.02, 1024
 
-# Fields of a cell that make it take longer or shorter, besides its length.
-_SAME = (
-    "causal", "heads", "head_dim", "dtype", "device", "batch", "scope", "pass", "task", "steps",
-    "compile", "layers", "ffn", "limit", "budget",
-)  # fmt: skip
+# Fields of a cell that are not asked of its kin: its length, what repeats, and the code of its day.
+_OWN = {"length", "seed", "repeat", "sources"}
+
+# Fields of a call, in whatever protocol: what its memory depends on.
+_CALL = MemoryCell.model_fields.keys() - _OWN - {"protocol"}
 
 # A point of a curve over the length: (N, seconds or bytes).
 _Point = tuple[int, float]
@@ -35,20 +37,21 @@ class Predictor:
         """Learn these records; `cards` have the claimed growth of each variant."""
         self._cards = cards or {}
         self._walls: dict[str, list[float]] = defaultdict(list)
-        self._times: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
-        self._peaks: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+        self._times: dict[str, dict[int, float]] = defaultdict(dict)
+        self._peaks: dict[str, dict[int, float]] = defaultdict(dict)
         for record in records:
             self.learn(record)
 
     def learn(self, record: Record) -> None:
         """Take in one record."""
         cell, found = record.cell, record.measurement
-        if record.status == "unsupported":
+        if found is None and record.status != "timeout":
+            # What ended early says nothing of what lasts to its end.
             return
         self._walls[cell.protocol].append(record.wall_s)
-        self._times[_curve(cell, "protocol")][_length(cell)] = record.wall_s
+        self._times[_curve(cell)][_length(cell)] = record.wall_s
         if isinstance(found, Memory):
-            self._peaks[_curve(cell)][_length(cell)] = found.peak_bytes
+            self._peaks[_curve(cell, _CALL)][_length(cell)] = found.peak_bytes
 
     def seconds(self, cells: Iterable[Cell]) -> float:
         """Wall time of these cells, one after another."""
@@ -56,7 +59,7 @@ class Predictor:
 
     def peak_bytes(self, cell: Cell) -> float | None:
         """Peak memory of the call of a cell, above its inputs; None where nothing like it is known."""
-        known, length = self._peaks.get(_curve(cell)), _length(cell)
+        known, length = self._peaks.get(_curve(cell, _CALL)), _length(cell)
         if not known:
             return None
         claimed = self._claimed(cell, "memory_exponent")
@@ -65,8 +68,8 @@ class Predictor:
     def _seconds(self, cell: Cell) -> float:
         walls = self._walls.get(cell.protocol)
         if not walls:
-            return FIRST_GUESS_S
-        known, length = self._times.get(_curve(cell, "protocol")), _length(cell)
+            return _LONGER_S.get(cell.protocol, FIRST_GUESS_S)
+        known, length = self._times.get(_curve(cell)), _length(cell)
         if not known:
             return sum(walls) / len(walls)
         if length in known:
@@ -76,8 +79,13 @@ class Predictor:
         growing = [(n, wall - base) for n, wall in sorted(known.items()) if wall - base > _GROWS_S]
         if not growing:
             nearest = min(known, key=lambda n: abs(n - length))
-            growing = [(nearest, max(known[nearest] - base, _LEAST_S))]
+            growing = [(nearest, self._typical(cell, nearest))]
         return base + _along(growing, length, self._claimed(cell, "time_exponent"))
+
+    def _typical(self, cell: Cell, length: int) -> float:
+        """What grows with the length, where the clock shows nothing of it, seconds."""
+        grown = (length / _TYPICAL_LENGTH) ** self._claimed(cell, "time_exponent") if length else 1.0
+        return min(_TYPICAL_S * grown, _GROWS_S)
 
     def _claimed(self, cell: Cell, field: str) -> float:
         card = self._cards.get(str(cell.variant))
@@ -89,11 +97,11 @@ def _length(cell: Cell) -> int:
     return int(getattr(cell, "length", 0))
 
 
-def _curve(cell: Cell, *more: str) -> tuple[Any, ...]:
-    """What is the same for all cells that differ in length, seed or repetition alone."""
-    kept = {*_SAME, *more}
-    facts = cell.model_dump(mode="json")
-    return (str(cell.variant), *(str(facts.get(name)) for name in sorted(kept)))
+def _curve(cell: Cell, fields: Set[str] | None = None) -> str:
+    """What is the same for all cells that differ in length, seed or repetition alone; of these fields."""
+    facts = cell.model_dump(mode="json", by_alias=False, exclude=_OWN)
+    kept = {name: value for name, value in facts.items() if fields is None or name in fields}
+    return json.dumps(kept, sort_keys=True)
 
 
 def _along(points: Sequence[_Point], length: int, claimed: float) -> float:

@@ -51,12 +51,9 @@ def missing(
         # Of what nothing is known yet all take as long; then the short ones come first.
         return predictor.seconds(cells) / len(cells), max(map(_longest, cells))
 
-    # The order is that of the whole plan, so that a resumed run goes on where it was.
-    return [
-        cell
-        for cell in in_rounds(plan.cells, plan.name, None if wanted.until is None else cost)
-        if (wanted.shard is None or wanted.shard.has(cell)) and left(cell)
-    ]
+    # The order, and the part, is that of the whole plan, so that a resumed run goes on where it was.
+    part = plan.cells if wanted.shard is None else wanted.shard.of(plan.cells)
+    return [cell for cell in in_rounds(part, plan.name, None if wanted.until is None else cost) if left(cell)]
 
 
 def _longest(cell: Cell) -> int:
@@ -94,6 +91,7 @@ def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
         untold = why_untold() if "cuda" in devices else None
         if untold is not None:
             setup.watcher.said(untold)
+        bench.reconsider()
         while bench.next():
             pass
     return bench.records

@@ -110,7 +110,7 @@ def measure(question: str) -> str:
         _as_it_was(before)
         _unchanged(asked.cell, resolver)
         answer = Answer(status="ok", measurement=measurement, protocol_s=took)
-    except Exception as error:  # noqa: BLE001 - any fault of a variant is an answer
+    except BaseException as error:  # noqa: BLE001 - any fault of a variant is an answer, leaving too
         # Where memory ran out, what the variant holds on to is wanted for the answer.
         traceback.clear_frames(error.__traceback__)
         # The whole traceback goes to the cell's log; the record keeps its one line.
@@ -208,16 +208,18 @@ def _measure(cell: Cell, resolver: Resolver, length: int | None) -> Measurement:
     return training.measure(cell, in_role, resolver.task(cell.task))
 
 
-def _fault(error: Exception) -> Answer:
-    # The whole of it is in the log.
-    lines = str(error).strip().splitlines() or ["no message"]
+def _fault(error: BaseException) -> Answer:
+    # The whole of it is in the log. A message may hold what no text can.
+    said = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else str(error)
+    said = said.encode(errors="replace").decode().strip()
+    lines = said.splitlines() or ["no message"]
     # Compilers begin with who complains, and say on the next line of what.
     reason = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
     reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
     return Answer(status=_status(error), reason=reason, error=type(error).__name__)
 
 
-def _status(error: Exception) -> Status:
+def _status(error: BaseException) -> Status:
     if isinstance(error, Unsupported):
         return "unsupported"
     if isinstance(error, NotFinite):
@@ -227,7 +229,7 @@ def _status(error: Exception) -> Status:
     return "oom" if _is_out_of_memory(error) else "error"
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # The CPU allocator has no exception of its own, and torch makes a RuntimeError of C++'s.

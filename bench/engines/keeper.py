@@ -36,6 +36,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 # No answer is longer; a worker may write without end.
 _MOST_BYTES = 2**28
 
+# Of what a worker prints, its beginning and its end are kept.
+_LOG_HEAD, _LOG_TAIL = 2**22, 2**16
+
 # What was killed is gone within this time, unless the system holds it.
 GRACE_S = 10.0
 
@@ -52,7 +55,7 @@ def keep(
         job: a function of a module.
         question: its argument.
         limits: of memory; time is the runner's business.
-        log: file for all that the worker prints.
+        log: file for what the worker prints.
     """
     os.setsid()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -64,22 +67,36 @@ def keep(
         return  # the runner left while its server was importing
     room = tempfile.mkdtemp(prefix="cell-", dir=scratch)
     # Before an answer stands a word that nothing else begins with.
-    keeper, word = os.getpid(), secrets.token_hex(16).encode()
+    word = secrets.token_hex(16).encode()
+    worker, source, prints = _fork(theirs, room, word, job, question, limits)
+    logger = threading.Thread(target=_log, args=(prints, log), daemon=True)
+    logger.start()
+    threading.Thread(target=_end_on_demand, args=(theirs, room, logger), daemon=True).start()
+    ended = _attend(worker, source, word)
+    logger.join(1.0)
+    shutil.rmtree(room, ignore_errors=True)
+    with suppress(OSError):
+        theirs.send_bytes(json.dumps(ended).encode())
+
+
+def _fork(
+    theirs: Connection, room: str, word: bytes, job: Callable[[str], str], question: str, limits: Limits
+) -> tuple[int, int, int]:
+    """A worker at its job: its process, and where to read what it answers and what it prints."""
+    keeper = os.getpid()
     source, sink = os.pipe()
+    prints, printed = os.pipe()
     worker = os.fork()
     if worker == 0:
         theirs.close()
         os.close(source)
+        os.close(prints)
         _end_with(keeper)
-        _let_go_of_server(sink)
-        _live_in(room)
-        _work(sink, word, job, question, limits, log)
+        _settle(room, printed, sink)
+        _work(sink, word, job, question, limits)
     os.close(sink)
-    threading.Thread(target=_end_on_demand, args=(theirs, room), daemon=True).start()
-    ended = _attend(worker, source, word)
-    shutil.rmtree(room, ignore_errors=True)
-    with suppress(OSError):
-        theirs.send_bytes(json.dumps(ended).encode())
+    os.close(printed)
+    return worker, source, prints
 
 
 def _attend(worker: int, source: int, word: bytes) -> tuple[int, str | None]:
@@ -94,16 +111,10 @@ def _attend(worker: int, source: int, word: bytes) -> tuple[int, str | None]:
     return os.waitstatus_to_exitcode(status), _answer(said, word)
 
 
-def _work(
-    sink: int, word: bytes, job: Callable[[str], str], question: str, limits: Limits, log: str
-) -> NoReturn:
-    """The life of a worker: its log, its limits; then the job."""
+def _work(sink: int, word: bytes, job: Callable[[str], str], question: str, limits: Limits) -> NoReturn:
+    """The life of a worker: its limits, then the job."""
     code, own = 1, os.getpid()
     try:
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
         faulthandler.enable()
         limit_memory(limits.memory_bytes)
         answer = job(question)
@@ -142,11 +153,31 @@ def _answer(said: bytearray, word: bytes) -> str | None:
     return answer.decode() if found and end else None
 
 
-def _end_on_demand(theirs: Connection, room: str) -> None:
+def _log(prints: int, log: str) -> None:
+    """Write down what a worker prints as it comes; of what has no end, the beginning and the last."""
+    written, left_out, tail = 0, 0, bytearray()
+    try:
+        with Path(log).open("wb", buffering=0) as file:
+            while piece := os.read(prints, 2**16):
+                head = piece[: max(_LOG_HEAD - written, 0)]
+                written += file.write(head)
+                tail += piece[len(head) :]
+                left_out += max(len(tail) - _LOG_TAIL, 0)
+                del tail[:-_LOG_TAIL]
+            file.write(b"\n[%d bytes left out]\n" % left_out if left_out else b"")
+            file.write(tail)
+    except OSError:
+        # A full disk. The worker must not wait for it.
+        while os.read(prints, 2**16):
+            pass
+
+
+def _end_on_demand(theirs: Connection, room: str, logger: threading.Thread) -> None:
     """End everything when the runner says so, or is gone."""
     with suppress(EOFError, OSError):
         theirs.recv_bytes()
     _end_descendants()
+    logger.join(1.0)
     shutil.rmtree(room, ignore_errors=True)
     # Where descendants cannot be listed, those that stayed in this group are found all the same.
     os.killpg(0, signal.SIGKILL)
@@ -157,6 +188,16 @@ def _end_with(keeper: int) -> None:
     _linux(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != keeper:
         os._exit(1)
+
+
+def _settle(room: str, printed: int, sink: int) -> None:
+    """Print to the keeper, and let go of what is nobody's business here."""
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
+    os.close(printed)
+    _let_go_of_server(sink)
+    # A cell finds no temporary file of another, and leaves none.
+    os.environ["TMPDIR"] = tempfile.tempdir = room
 
 
 def _let_go_of_server(sink: int) -> None:
@@ -174,11 +215,6 @@ def _writes_to_pipe(descriptor: int) -> bool:
         return mode == os.O_WRONLY and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
     except OSError:
         return False  # that of the listing itself
-
-
-def _live_in(room: str) -> None:
-    """A cell finds no temporary file of another, and leaves none."""
-    os.environ["TMPDIR"] = tempfile.tempdir = room
 
 
 def _linux(option: int, value: int) -> None:

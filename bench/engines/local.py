@@ -144,6 +144,8 @@ def _sound_start() -> Generator[None]:
     # It is started with the server otherwise, and lets Ctrl-C through again.
     resource_tracker.ensure_running()
     before = dict(os.environ)
+    # An import may make this folder, and nobody removes it.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(util.get_temp_dir(), "inductor"))  # noqa: PTH118
     os.environ |= {
         "PYTHONSAFEPATH": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),

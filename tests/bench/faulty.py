@@ -1,6 +1,7 @@
 """Variants that go wrong, loaded by path as a user's file is. What harms processes: storm_variants.py."""
 
 import ctypes
+import gc
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -164,6 +165,25 @@ class TakesThreads(Sdpa):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         torch.set_num_threads(MORE)
         return super().forward(q, k, v, key_mask=key_mask)
+
+
+class StopsCollecting(Sdpa):
+    """No pauses for what everybody else pauses for."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        gc.disable()
+        return super().forward(q, k, v, key_mask=key_mask)
+
+
+class IsNice(Sdpa):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        os.nice(1)
+        return super().forward(q, k, v, key_mask=key_mask)
+
+
+class SaysWhatNoTextCan(Sdpa):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        raise RuntimeError("out of \udc80 luck")
 
 
 class SetsPrecision(Sdpa):

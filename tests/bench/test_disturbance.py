@@ -21,14 +21,14 @@ QUIET = [reading(2.0e11 * (1 + 0.01 * (i % 5 - 2))) for i in range(20)]
 
 def test_quiet_readings_are_not_doubted():
     usual = Usual(QUIET)
-    assert [usual.disturbed(one) for one in QUIET] == [None] * len(QUIET)
+    assert [usual.disturbed(one, 2) for one in QUIET] == [None] * len(QUIET)
 
 
 def test_a_slow_product_on_either_side_is_a_disturbance():
     usual = Usual(QUIET)
     for pair in ((2e11, 1e11), (1e11, 2e11)):
         words = usual.disturbed(
-            Calibration(gemm_flops_per_s=pair, copy_bytes_per_s=(1.0, 1.0), foreign_load=0.0)
+            Calibration(gemm_flops_per_s=pair, copy_bytes_per_s=(1.0, 1.0), foreign_load=0.0), 2
         )
         assert words is not None
         assert "100 GFLOP/s" in words
@@ -36,27 +36,32 @@ def test_a_slow_product_on_either_side_is_a_disturbance():
 
 
 def test_others_on_the_processors_are_a_disturbance():
-    words = Usual(QUIET).disturbed(reading(2e11, 0.5))
+    words = Usual(QUIET).disturbed(reading(2e11, 0.5), 2)
     assert words is not None
     assert words.startswith("other processes used 50% of the processors")
 
 
+def test_a_busy_processor_of_many_holds_up_the_others_as_well():
+    assert Usual(QUIET).disturbed(reading(2e11, 0.02 + 1 / 64), 64) is not None
+    assert Usual(QUIET).disturbed(reading(2e11, 0.02 + 0.1 / 64), 64) is None
+
+
 def test_a_machine_that_always_shares_is_as_it_is():
     usual = Usual([reading(1e11, 0.5) for _ in range(8)])
-    assert usual.disturbed(reading(1e11, 0.55)) is None
+    assert usual.disturbed(reading(1e11, 0.55), 2) is None
 
 
 def test_readings_of_a_disturbed_start_are_doubted_once_more_is_known():
     early = reading(1e11, 0.5)
     usual = Usual([early])
-    assert usual.disturbed(early) is None
+    assert usual.disturbed(early, 2) is None
     for one in QUIET:
         usual.learn(one)
-    assert usual.disturbed(early) is not None
+    assert usual.disturbed(early, 2) is not None
 
 
 def test_without_readings_nothing_is_doubted():
-    assert Usual([]).disturbed(reading(1.0)) is None
+    assert Usual([]).disturbed(reading(1.0), 2) is None
 
 
 def test_foreign_load_is_what_others_took():

@@ -70,10 +70,10 @@ def test_shipped_matrices_are_read_by_name(name: str):
         ("[8, 16]", "[8, 0]", "length = 0: input should be greater than or equal to 1"),
         ("[8, 16]", "['8']", "length = '8': input should be a valid integer"),
         ("heads = 2", "length = 2", "stands in the baseline and among the axes"),
-        ('"speed"', '"sped"', "sweep.0.protocol = 'sped'"),
+        ('"speed"', '"sped"', "sweep 1: protocol = 'sped'"),
         ('"fwd_bwd"', '"bwd"', "pass = 'bwd'"),
         ('"sdpa"', '"sdpa("', "cannot read 'sdpa\\('"),
-        ("[8, 16]", "8", "sweep.0.axes.length = 8: must be an array"),
+        ("[8, 16]", "8", "sweep 1: axes.length = 8: must be an array"),
         ("[8, 16]", "[[8]]", "axes.length.0 = \\[8\\]: must be a number, a string, true or false"),
         ("variants =", "cell_timeout_s = inf\nvariants =", "cell_timeout_s = inf: input should be less than"),
         (
@@ -81,13 +81,29 @@ def test_shipped_matrices_are_read_by_name(name: str):
             "memory_limit_gib = 1e9\nvariants =",
             "memory_limit_gib = 1000000000.0: input should be",
         ),
-        ("variants =", "# variants =", "sweep 1 \\(speed\\) names no variant"),
+        ("variants =", "# variants =", "speed sweep names no variant"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, before: str, after: str, message: str):
     assert before in TWO_AXES
     with pytest.raises(ValueError, match=message):
         read(tmp_path, TWO_AXES.replace(before, after, 1)).cells()
+
+
+def test_of_several_sweeps_the_one_that_is_wrong_is_named(tmp_path: Path):
+    again = TWO_AXES[TWO_AXES.index("[[sweep]]") :].replace("[8, 16]", "[8, 0]")
+    with pytest.raises(ValueError, match=r"m: sweep 2 \(speed\): length = 0"):
+        read(tmp_path, TWO_AXES + again).cells()
+
+
+def test_a_sweep_in_single_brackets_is_told_of_double_ones(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"a sweep is written \[\[sweep\]\]"):
+        read(tmp_path, TWO_AXES.replace("[[sweep]]", "[sweep]"))
+
+
+def test_a_name_in_other_letters_is_the_nearest(tmp_path: Path):
+    with pytest.raises(ValueError, match="did you mean 'length'"):
+        read(tmp_path, TWO_AXES.replace("length", "LENGTH"))
 
 
 def test_a_missing_file_names_the_nearest_matrix():

@@ -1,5 +1,6 @@
 """Cells are measured in turn, judged, queued again, and left when the time is up."""
 
+import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -83,6 +84,7 @@ def go(
     setup = Setup(Limits(seconds, 2**30), heard, (), wanted, Predictor(known))
     with run.store.writer() as writer:
         bench = Bench(run, setup, writer, engine, cells, {r.cell_id: r for r in latest})  # pyright: ignore[reportArgumentType]
+        bench.reconsider()
         while bench.next():
             pass
     return run, engine, heard, bench.records
@@ -153,9 +155,9 @@ def test_what_this_machine_could_do_before_is(tmp_path: Path):
     assert [getattr(cell, "length", 0) for cell in heard.queued] == [16]
 
 
-def _earlier(length: int, where: Environment) -> Record:
-    """A record of an earlier command, which found its machine quiet."""
-    reading = Calibration(gemm_flops_per_s=(QUIET, QUIET), copy_bytes_per_s=(1.0, 1.0))
+def _earlier(length: int, where: Environment, gemm: float = QUIET) -> Record:
+    """A record of an earlier command, which found its machine quiet or as said."""
+    reading = Calibration(gemm_flops_per_s=(gemm, gemm), copy_bytes_per_s=(1.0, 1.0))
     found = speed().model_copy(update={"calibration": reading})
     made = record(speed_cell(length=length))
     return made.model_copy(update={"measurement": found, "environment": where})
@@ -165,9 +167,33 @@ def test_when_the_time_is_up_the_rest_is_left(tmp_path: Path):
     known = [record(speed_cell(length=length)) for length in LENGTHS]  # each took a second
     wanted = Wanted(until=time.monotonic() + 0.5)
     run, engine, heard, _ = go(tmp_path, [QUIET] * 5, wanted, known=known)
+    # The first is tried whatever is predicted of it: a guess that is too high would never be corrected.
+    assert engine.asked == [16]
+    assert heard.words == ["time is up: 4 cells are left"]
+    assert run.counts()["left"] == 4
+
+
+def test_of_no_time_nothing_is_measured(tmp_path: Path):
+    _, engine, heard, _ = go(tmp_path, [QUIET] * 5, Wanted(until=time.monotonic()))
     assert engine.asked == []
     assert heard.words == ["time is up: 5 cells are left"]
-    assert run.counts()["left"] == 5
+
+
+def test_the_turn_of_another_is_waited_for_no_longer_than_there_is_time(tmp_path: Path):
+    with (tmp_path / "turn").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        _, engine, heard, _ = go(tmp_path, [QUIET] * 5, Wanted(until=time.monotonic() + 0.3))
+    assert engine.asked == []
+    waited, up = heard.words
+    assert waited.startswith("waiting for another attnbench")
+    assert up == "time is up: 5 cells are left"
+
+
+def test_what_an_earlier_command_never_looked_back_at_is_judged_now(tmp_path: Path):
+    slow = _earlier(512, environment("cpu"), SLOW)
+    fast = [_earlier(length, environment("cpu")) for length in (1024, 2048, 4096)]
+    _, engine, _, _ = go(tmp_path, [QUIET] * 6, latest=[slow, *fast])
+    assert engine.asked == [*LENGTHS, 512]
 
 
 def test_a_cell_that_the_end_of_the_time_cut_off_has_no_record(tmp_path: Path):

@@ -47,8 +47,25 @@ def test_with_a_cost_the_cheap_settings_of_all_come_first():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shards_hold_every_cell_once(count: int):
-    found = [cell.id for number in range(count) for cell in cells() if Shard(number + 1, count).has(cell)]
+    found = [cell.id for number in range(count) for cell in Shard(number + 1, count).of(cells())]
     assert sorted(found) == sorted(cell.id for cell in cells())
+
+
+def test_a_shard_has_all_variants_lengths_and_repetitions_of_a_figure():
+    matrix = [
+        SpeedCell.model_validate(
+            {"variant": name, "length": length, "pass": passes, "dtype": dtype, "repeat": repeat}
+        )
+        for name, length, passes, dtype, repeat in product(
+            VARIANTS, LENGTHS, ("fwd", "fwd_bwd"), ("float32", "bfloat16"), (0, 1)
+        )
+    ]
+    parts = [Shard(number + 1, 3).of(matrix) for number in range(3)]
+    figures = [{(cell.pass_, cell.dtype) for cell in part if isinstance(cell, SpeedCell)} for part in parts]
+    assert sorted(map(len, figures)) == [1, 1, 2]
+    assert len(set.union(*figures)) == 4
+    # Whoever has the same matrix has the same parts, whatever its order.
+    assert {cell.id for cell in Shard(1, 3).of(matrix[::-1])} == {cell.id for cell in parts[0]}
 
 
 def test_a_shard_is_read():

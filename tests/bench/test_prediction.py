@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bench.planning import variant_card
 from bench.prediction import FIRST_GUESS_S, Predictor
+from bench.resolver import Resolver
 from results.cell import Cell, MemoryCell, ReachCell, SpeedCell
 from results.record import Memory, Record
 from results.spec import Spec
@@ -33,6 +35,8 @@ def record(cell: Cell, wall_s: float, peak: int | None = None) -> Record:
 
 def test_before_anything_is_known_there_is_a_guess():
     assert Predictor().seconds([speed(64), speed(128)]) == 2 * FIRST_GUESS_S
+    search = ReachCell.model_validate({"variant": "sdpa", "limit": "time", "budget": 1.0})
+    assert Predictor().seconds([search]) == 60.0
 
 
 def test_what_was_measured_takes_as_long_again():
@@ -49,7 +53,25 @@ def test_time_above_that_of_the_shortest_grows_as_it_did():
 def test_what_is_hardly_more_than_the_shortest_grows_as_claimed():
     known = [record(speed(n), wall) for n, wall in ((256, 0.5), (512, 0.52), (1024, 0.6))]
     # A line through the noise of the first three would be far steeper.
-    assert Predictor(known).seconds([speed(65536)]) == pytest.approx(0.5 + 0.1 * 64)
+    assert Predictor(known).seconds([speed(65536)]) == pytest.approx(0.5 + 0.02 * 64)
+
+
+def test_noise_of_a_tiny_length_is_not_multiplied_by_the_square_of_the_lengths():
+    sdpa = variant_card(Spec.parse("sdpa"), Resolver())
+    assert sdpa.time_exponent == 2.0
+    cards = {"sdpa": sdpa}
+    predictor = Predictor([record(speed(1), 0.7), record(speed(1, "window"), 0.9)], cards)
+    assert predictor.seconds([speed(127)]) == pytest.approx(0.7, abs=0.01)
+
+
+def test_what_ended_early_says_nothing_of_what_lasts_to_its_end():
+    failed = record(speed(64), 0.1).model_copy(update={"status": "error"})
+    assert Predictor([failed, record(speed(128), 3.0)]).seconds([speed(64)]) == pytest.approx(3.0, abs=0.01)
+
+
+def test_more_samples_are_another_cell():
+    predictor = Predictor([record(speed(64), 1.0), record(speed(64, samples=900), 21.0)])
+    assert predictor.seconds([speed(64, seed=1)]) == 1.0
 
 
 def test_another_variant_is_taken_for_an_average_one():

@@ -12,12 +12,13 @@ import pytest
 
 from bench.asking import answer as answer_of
 from bench.engines.limits import Limits
-from bench.engines.local import Ended
+from bench.engines.local import Ended, LocalEngine
 from bench.matrix import Matrix
 from bench.measuring import Setup, Wanted
 from bench.planning import plan
 from bench.resolver import Outside, Resolver
 from bench.runner import execute, missing
+from bench.worker import Answer
 from results.cell import Cell
 from results.record import Record
 from results.run import Run
@@ -32,6 +33,9 @@ FATES = {
     "IsWrong": ("wrong", "differs from that of the variant's dense twin"),
     "TakesThreads": ("error", "number of threads"),
     "SetsPrecision": ("error", "changed the precision of float32 products"),
+    "StopsCollecting": ("error", "whether garbage is collected"),
+    "IsNice": ("error", "the priority of the process"),
+    "SaysWhatNoTextCan": ("error", "out of ? luck"),
     "SpoilsInputs": ("wrong", "changed its inputs"),
     "OtherType": ("wrong", "float64"),
     "ReturnsNothing": ("wrong", "NoneType"),
@@ -131,8 +135,45 @@ def test_code_that_changes_after_the_plan_is_not_measured_under_its_name(tmp_pat
 
 def test_an_answer_that_cannot_be_kept_is_a_record_too():
     ended = Ended(answer='{"status": "ok", "x": 1}', timed_out=False, exit_code=0, seconds=1.0)
-    answer = answer_of(ended, Limits(seconds=1.0, memory_bytes=1))
+    answer = answer_of(ended, Limits(seconds=1.0, memory_bytes=1), exhausted=False)
     assert (answer.status, answer.error) == ("error", "Answer")
+
+
+@pytest.mark.parametrize(("exhausted", "status"), [(True, "oom"), (False, "error")])
+def test_a_kill_is_for_want_of_memory_only_if_the_system_has_killed_for_it(exhausted: bool, status: str):
+    ended = Ended(answer=None, timed_out=False, exit_code=-signal.SIGKILL, seconds=1.0)
+    answer = answer_of(ended, Limits(seconds=1.0, memory_bytes=1), exhausted=exhausted)
+    assert (answer.status, answer.error) == (status, "Signal")
+
+
+def test_a_reason_for_want_of_memory_says_how_much_there_was():
+    given = Answer(status="oom", reason="no message", error="MemoryError").model_dump_json()
+    ended = Ended(answer=given, timed_out=False, exit_code=0, seconds=1.0)
+    answer = answer_of(ended, Limits(seconds=1.0, memory_bytes=2**29), exhausted=False)
+    assert answer.reason == "no message (the process may have 0.5 GiB)"
+
+
+def chatter(size: str) -> str:
+    print("first")
+    for _ in range(int(size) // 2**16):
+        print("x" * 2**16)
+    print("last")
+    return "done"
+
+
+def test_of_a_log_without_end_the_beginning_and_the_end_are_kept(tmp_path: Path):
+    engine, log = LocalEngine([]), tmp_path / "log"
+    ended = engine.run(chatter, str(2**24), Limits(60.0, 2**33), log)
+    assert ended.answer == "done"
+    text = log.read_text()
+    assert text.startswith("first\n")
+    assert text.endswith("last\n")
+    assert 2**22 < len(text) < 2**23
+    assert "bytes left out]" in text
+
+
+def test_a_log_on_a_full_disk_costs_no_cell_its_answer():
+    assert LocalEngine([]).run(chatter, str(2**22), Limits(60.0, 2**33), Path("/dev/full")).answer == "done"
 
 
 def test_a_crash_is_told_by_its_name_and_any_other_end_by_the_last_line(tmp_path: Path):

@@ -162,7 +162,7 @@ def test_a_search_is_doubted_by_what_stood_beside_its_last_answer() -> None:
         )
         found = calibration(made)
         assert found == beside
-        assert (Usual([quiet] * 8).disturbed(found) is not None) == disturbed
+        assert (Usual([quiet] * 8).disturbed(found, 2) is not None) == disturbed
     assert calibration(record(cell(), "timeout")) is None
 
 

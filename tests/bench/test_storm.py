@@ -48,7 +48,7 @@ FATES = {
     "EatsCrumbs": ("oom", ""),
     "Exits3": ("error", "ended by itself with code 3"),
     "Exits0": ("error", "ended by itself with code 0, without an answer"),
-    "SysExits": ("error", "ended by itself with code 0, without an answer"),
+    "SysExits": ("error", "sys.exit(0)"),
     "Segfaults": ("error", "signal 11"),
     "Prints": ("ok", ""),
     "LeavesChild": ("ok", ""),

@@ -126,7 +126,7 @@ def test_in_a_container_with_numbers_from_outside_nobody_is_foreign(fake: Fake):
 @pytest.mark.parametrize("word", SLOWED)
 def test_heat_and_a_weak_supply_contaminate(fake: Fake, word: str):
     fake.state["reasons"] = next(bit for bit, name in REASONS.items() if name == word)
-    assert f"the GPU was held back meanwhile: {word}" == Usual([]).disturbed(reading(gpu()))
+    assert f"the GPU was held back meanwhile: {word}" == Usual([]).disturbed(reading(gpu()), 2)
 
 
 @pytest.mark.parametrize("word", sorted(set(REASONS.values()) - set(SLOWED)))
@@ -134,20 +134,20 @@ def test_clocks_of_full_load_or_none_do_not(fake: Fake, word: str):
     fake.state["reasons"] = next(bit for bit, name in REASONS.items() if name == word)
     found = gpu()
     assert found.throttle_reasons == [word]
-    assert Usual([]).disturbed(reading(found)) is None
+    assert Usual([]).disturbed(reading(found), 2) is None
 
 
 def test_others_that_compute_contaminate_and_others_that_wait_do_not(fake: Fake):
     fake.state["processes"] = [(os.getpid(), 100), (STRANGER, 100)]
-    assert Usual([]).disturbed(reading(gpu())) is None
+    assert Usual([]).disturbed(reading(gpu()), 2) is None
     fake.state["samples"] = [(os.getpid(), 50), (STRANGER, 40)]
-    assert Usual([]).disturbed(reading(gpu())) == "other processes used 40% of the GPU's time meanwhile"
+    assert Usual([]).disturbed(reading(gpu()), 2) == "other processes used 40% of the GPU's time meanwhile"
 
 
 def test_a_gpu_that_is_always_hot_is_not_as_it_is(fake: Fake):
     fake.state["reasons"] = 0x20
     hot = reading(gpu())
-    assert Usual([hot] * 8).disturbed(hot) is not None
+    assert Usual([hot] * 8).disturbed(hot, 2) is not None
 
 
 def test_on_a_cpu_and_without_the_binding_nothing_is_seen(monkeypatch: pytest.MonkeyPatch):
@@ -187,6 +187,9 @@ class Nothing:
         pass
 
     def look(self, device: Device) -> None:
+        pass
+
+    def reconsider(self) -> None:
         pass
 
     def next(self) -> bool:

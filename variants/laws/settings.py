@@ -1,8 +1,9 @@
 """Settings that all variants of a process share, and which nobody may change under the others."""
 
+import gc
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,20 @@ def _set_environment(given: dict[str, str]) -> None:
     os.environ.update(given)
 
 
+def _set_collection(given: bool) -> None:
+    gc.enable() if given else gc.disable()
+
+
+def _priority() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def _set_priority(given: int) -> None:
+    # Nobody but the administrator may take it back.
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, given)
+
+
 # How each is read and written, by name.
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "the number of threads": (torch.get_num_threads, torch.set_num_threads),
@@ -61,6 +76,8 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "the choice of fused kernels": (_fused, _set_fused),
     "the choice of cuDNN kernels": (_cudnn, _set_cudnn),
     "whether denormal numbers are 0": (_denormals_vanish, torch.set_flush_denormal),
+    "whether garbage is collected": (gc.isenabled, _set_collection),
+    "the priority of the process": (_priority, _set_priority),
     "the folder": (Path.cwd, os.chdir),
     "the environment": (lambda: dict(os.environ), _set_environment),
 }
