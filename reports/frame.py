@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from reports.baseline import hold_against_sdpa
 from reports.metrics import METRICS
 from reports.statistics import Estimate
+from results.calibration import Calibration
 from results.cell import CELLS, Cell
 from results.fidelity import Fidelity
 from results.gpu import Gpu
@@ -41,11 +43,12 @@ def frame(run: Run) -> pd.DataFrame:
     `reason`, `error`, `started_at`, `wall_s`; every metric of `reports.metrics`; of a reach the unit of
     its budget, the length `beyond` it, and what that spent or why it was not measured; what a training
     says of its network and its floor, a fidelity of its rows; `fact_<name>` of the task; `gpu_<field>` of
-    what was seen of the GPU beside a speed; `machine`, what computed, in words; `env_<field>` of the
-    environment. What a cell does not have is missing, never 0.
+    what was seen of the GPU beside a speed; `peak_dtype`, the type of its measured peak; `machine`, what
+    computed, in words; `env_<field>` of the environment. What a cell does not have is missing, never 0.
     """
     plan, latest = run.plan(), run.latest()
     rows = [_recorded(record, plan) for record in latest.values()]
+    hold_against_sdpa(rows)
     planned = () if plan is None else plan.cells
     rows += [
         _left(cell, plan) for cell in {cell.id: cell for cell in planned if cell.id not in latest}.values()
@@ -85,7 +88,7 @@ def _columns(rows: list[Row]) -> list[str]:
         dict.fromkeys(
             ["cell_id", "protocol", "variant", "variant_name", *fields, "task_name", "status", "reason",
              "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *_FIDELITY,
-             *facts, *gpu, "machine", *environment]
+             *facts, "peak_dtype", *gpu, "machine", *environment]
         )
     )  # fmt: skip
 
@@ -126,8 +129,8 @@ def _recorded(record: Record, plan: Plan | None) -> Row:
             row |= dict(zip(_ends(metric.column), (found.low, found.high, found.n), strict=True))
             found = found.value
         row[metric.column] = found
-    if isinstance(record.measurement, Speed) and record.measurement.calibration.gpu is not None:
-        row |= _gpu(record.measurement.calibration.gpu)
+    if isinstance(record.measurement, Speed):
+        row |= _beside(record.measurement.calibration)
     if isinstance(record.measurement, Fidelity):
         row |= record.measurement.model_dump(include=set(_FIDELITY))
     if isinstance(record.measurement, Training):
@@ -143,6 +146,11 @@ def _beyond(found: Reach) -> Row:
     if probe is None:
         return {}
     return dict(zip(_BEYOND, (probe.length, probe.status, probe.reason, probe.spent), strict=True))
+
+
+def _beside(found: Calibration) -> Row:
+    row: Row = {} if found.peak is None else {"peak_dtype": found.peak.dtype}
+    return row if found.gpu is None else row | _gpu(found.gpu)
 
 
 def _gpu(found: Gpu) -> Row:
