@@ -22,7 +22,7 @@ _COPY_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
 
 # The peak is looked for among products of doubled size: from one that is short wherever a type has to be
 # emulated, to one that takes this long, s, or as much memory as the copy's buffers on a GPU.
-_SMALLEST = 128
+_SMALLEST = 256
 _LONG_ENOUGH_S = 2e-3
 _PEAK_BYTES = {"cpu": 256 * 2**20, "cuda": 1024 * 2**20}
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from reports.baseline import hold_against_sdpa
+from reports.baseline import hold_against_peak, hold_against_sdpa
 from reports.metrics import METRICS
 from reports.statistics import Estimate
-from results.calibration import Calibration
+from results.calibration import Peak
 from results.cell import CELLS, Cell
 from results.fidelity import Fidelity
 from results.gpu import Gpu
@@ -43,11 +43,12 @@ def frame(run: Run) -> pd.DataFrame:
     `reason`, `error`, `started_at`, `wall_s`; every metric of `reports.metrics`; of a reach the unit of
     its budget, the length `beyond` it, and what that spent or why it was not measured; what a training
     says of its network and its floor, a fidelity of its rows; `fact_<name>` of the task; `gpu_<field>` of
-    what was seen of the GPU beside a speed; `peak_dtype`, the type of its measured peak; `machine`, what
-    computed, in words; `env_<field>` of the environment. What a cell does not have is missing, never 0.
+    what was seen of the GPU beside a speed; `machine`, what computed, in words; `env_<field>` of the
+    environment. What a cell does not have is missing, never 0.
     """
     plan, latest = run.plan(), run.latest()
     rows = [_recorded(record, plan) for record in latest.values()]
+    hold_against_peak(rows, [_peak(record) for record in latest.values()])
     hold_against_sdpa(rows)
     planned = () if plan is None else plan.cells
     rows += [
@@ -88,7 +89,7 @@ def _columns(rows: list[Row]) -> list[str]:
         dict.fromkeys(
             ["cell_id", "protocol", "variant", "variant_name", *fields, "task_name", "status", "reason",
              "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *_FIDELITY,
-             *facts, "peak_dtype", *gpu, "machine", *environment]
+             *facts, *gpu, "machine", *environment]
         )
     )  # fmt: skip
 
@@ -129,8 +130,8 @@ def _recorded(record: Record, plan: Plan | None) -> Row:
             row |= dict(zip(_ends(metric.column), (found.low, found.high, found.n), strict=True))
             found = found.value
         row[metric.column] = found
-    if isinstance(record.measurement, Speed):
-        row |= _beside(record.measurement.calibration)
+    if isinstance(record.measurement, Speed) and record.measurement.calibration.gpu is not None:
+        row |= _gpu(record.measurement.calibration.gpu)
     if isinstance(record.measurement, Fidelity):
         row |= record.measurement.model_dump(include=set(_FIDELITY))
     if isinstance(record.measurement, Training):
@@ -148,9 +149,8 @@ def _beyond(found: Reach) -> Row:
     return dict(zip(_BEYOND, (probe.length, probe.status, probe.reason, probe.spent), strict=True))
 
 
-def _beside(found: Calibration) -> Row:
-    row: Row = {} if found.peak is None else {"peak_dtype": found.peak.dtype}
-    return row if found.gpu is None else row | _gpu(found.gpu)
+def _peak(record: Record) -> Peak | None:
+    return record.measurement.calibration.peak if isinstance(record.measurement, Speed) else None
 
 
 def _gpu(found: Gpu) -> Row:

@@ -9,7 +9,7 @@ from reports.grid import full
 from reports.metrics import METRICS
 from reports.summary import Panel, Point, called, over, panels
 from reports.table import Table
-from reports.words import interval, number, short
+from reports.words import number, short
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
@@ -26,8 +26,8 @@ def _table(panel: Panel) -> Table:
     metrics = (METRICS[name] for name in ("useful_tflops_per_s", "peak_share_percent", "sdpa_share_percent"))
     useful, peak, sdpa = (metric.derived for metric in metrics)
     note = (
-        f"{panel.subtitle}. In TFLOP/s: {useful}; with its 95 % interval. Then the share of the peak: {peak}"
-        f"{_peaks(panel)}. Then the share of SDPA's rate: {sdpa}. Rates say how busy the hardware is and "
+        f"{panel.subtitle}. In TFLOP/s: {useful} (95 % intervals in the CSV). Then of the peak: {peak}"
+        f"{_peaks(panel)}. Then of the rate of SDPA: {sdpa}. Rates say how busy the hardware is and "
         "not who is done first: mechanisms differ in the work that a sequence needs."
     )
     data = [full(panel, point, None) for variant in panel.variants for point in panel.of(variant)]
@@ -52,7 +52,7 @@ def _entry(point: Point | None) -> str:
         return "not planned"
     if point.estimate is None:
         return "no products" if point.status == "ok" else point.status
-    return f"{interval(point.estimate)} · {_share(point, 'peak')} · {_share(point, 'sdpa')}"
+    return f"{number(point.estimate.value)} · {_share(point, 'peak')} · {_share(point, 'sdpa')}"
 
 
 def _share(point: Point, of: str) -> str:

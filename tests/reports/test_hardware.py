@@ -58,17 +58,47 @@ def test_the_share_of_the_peak_is_of_the_better_reading_in_the_type_of_the_cell(
     row = rows_of(frame(written([made(cell(dtype=dtype), peak=dtype)])))[0]
     assert row["peak_tflops_per_s"] == pytest.approx(0.2)
     assert row["peak_share_percent"] == pytest.approx(25.0)
-    assert row["peak_dtype"] == dtype
+
+
+def test_a_disturbed_reading_is_no_peak_and_types_and_machines_have_their_own(written):
+    def at(of: SpeedCell, peak: float, **more: object) -> Record:
+        whole = made(of, peak=of.dtype, **more)
+        found = Peak(dtype=of.dtype, flops_per_s=(1e9, peak), sides=(256, 512))
+        beside = whole.measurement.calibration.model_copy(update={"peak": found})
+        measured = whole.measurement.model_copy(update={"calibration": beside})
+        return whole.model_copy(update={"measurement": measured})
+
+    eight = ENVIRONMENT.model_copy(update={"threads": 8})
+    rows = rows_of(
+        frame(
+            written(
+                [
+                    at(cell(), 2e11), at(cell("linear"), 1e9), at(cell(dtype="bfloat16"), 4e11),
+                    at(cell(length=512), 8e11, environment=eight),
+                ]
+            )
+        )
+    )  # fmt: skip
+    assert one(rows, "linear")["peak_share_percent"] == pytest.approx(25.0)
+    assert one(rows, "sdpa", dtype="float32", length=256)["peak_share_percent"] == pytest.approx(25.0)
+    assert one(rows, "sdpa", dtype="bfloat16")["peak_share_percent"] == pytest.approx(12.5)
+    assert one(rows, "sdpa", length=512)["peak_share_percent"] == pytest.approx(6.25)
+
+
+def test_a_peak_of_another_type_says_nothing(written):
+    rows = rows_of(frame(written([made(cell(), peak="float32"), made(cell(dtype="bfloat16"), peak=None)])))
+    assert one(rows, "sdpa", dtype="float32")["peak_share_percent"] == pytest.approx(25.0)
+    assert one(rows, "sdpa", dtype="bfloat16")["peak_share_percent"] is None
 
 
 def test_older_records_have_no_peak_and_no_share_of_one(written):
     run = written([made(cell(), peak=None), made(cell("linear"), peak=None)])
     for row in rows_of(frame(run)):
-        assert (row["peak_tflops_per_s"], row["peak_share_percent"], row["peak_dtype"]) == (None, None, None)
+        assert (row["peak_tflops_per_s"], row["peak_share_percent"]) == (None, None)
         assert row["useful_tflops_per_s"] == pytest.approx(0.05)
         assert row["sdpa_share_percent"] == pytest.approx(100.0)
     table = next(t for t in tables(frame(run), {}) if t.name.startswith("speed-hardware-"))
-    assert table.rows[0][1] == "0.0500 [0.0500, 0.0500] · no peak · 100 % of sdpa"
+    assert table.rows[0][1] == "0.0500 · no peak · 100 % of sdpa"
     assert "which older records do not tell" in table.note
 
 
