@@ -9,16 +9,29 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bench.calls import DTYPES
 from bench.environment import synchronise
-from results.calibration import Calibration
-from results.cell import Device
+from results.calibration import Calibration, Peak
+from results.cell import Device, DType
 from results.gpu import Gpu
 
 # One product of this size takes a few milliseconds on a few CPU cores: long enough to time, short
 # enough to repeat around every cell. The copy is larger than the caches of one core.
 _GEMM = {"cpu": 512, "cuda": 4096}
 _COPY_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
-_TRIES = 4
+
+# The peak is looked for among products of doubled size: from one that is short wherever a type has to be
+# emulated, to one that takes this long, s, or as much memory as the copy's buffers on a GPU.
+_SMALLEST = 256
+_LONG_ENOUGH_S = 2e-3
+_PEAK_BYTES = {"cpu": 256 * 2**20, "cuda": 1024 * 2**20}
+
+# A call is repeated until so many in a row are no better than the best before them, by more than this share.
+# Fewer are not enough: threads that wake up, and clocks that rise, may pause on the way.
+_IN_VAIN = 4
+_BETTER = 0.02
+# It is repeated no longer than this, s, and of the slowest one more call than the first is made.
+_LONGEST_S = 0.25
 
 # The system counts the time of its processors in steps of 10 ms: of less than this nothing can be said, s.
 _SHORTEST_S = 0.1
@@ -33,6 +46,14 @@ class Load(NamedTuple):
     own: float
 
 
+class Top(NamedTuple):
+    """The fastest of the products that were tried in one type: its FLOP/s, and its side."""
+
+    dtype: DType
+    flops_per_s: float
+    side: int
+
+
 class Reading(NamedTuple):
     """One reading of the machine, and its load before and after it."""
 
@@ -40,22 +61,39 @@ class Reading(NamedTuple):
     copy_bytes_per_s: float
     begun: Load | None
     ended: Load | None
+    peak: Top | None = None
 
 
-def calibrate(device: Device) -> Reading:
-    """One reading of the machine: FLOP/s of a matrix product, bytes/s of a copy, and the load."""
+def calibrate(device: Device, dtype: DType | None = None) -> Reading:
+    """One reading of the machine: FLOP/s of a matrix product, bytes/s of a copy, and the load.
+
+    With a dtype, the peak in that type too.
+    """
     begun = load()
     gemm, copy = gemm_flops_per_s(device), copy_bytes_per_s(device)
-    return Reading(gemm, copy, begun, load())
+    top = None if dtype is None else peak(device, dtype)
+    return Reading(gemm, copy, begun, load(), top)
 
 
 def between(before: Reading, after: Reading, gpu: Gpu | None = None) -> Calibration:
     """The readings before and after a measurement, by quantity, and what else was seen in between."""
     return Calibration(
         gemm_flops_per_s=(before.gemm_flops_per_s, after.gemm_flops_per_s),
+        peak=_both(before.peak, after.peak),
         copy_bytes_per_s=(before.copy_bytes_per_s, after.copy_bytes_per_s),
         foreign_load=foreign(before.ended, after.begun),
         gpu=gpu,
+    )
+
+
+def _both(before: Top | None, after: Top | None) -> Peak | None:
+    if before is None or after is None:
+        return None
+    assert before.dtype == after.dtype, "both readings are of the type of one cell"
+    return Peak(
+        dtype=before.dtype,
+        flops_per_s=(before.flops_per_s, after.flops_per_s),
+        sides=(before.side, after.side),
     )
 
 
@@ -85,28 +123,54 @@ def load() -> Load | None:
 
 
 def gemm_flops_per_s(device: Device) -> float:
-    """Rate of one float32 matrix product, FLOP/s: the best of a few, after one to warm up."""
-    n, generator = _GEMM[device], torch.Generator(device).manual_seed(0)
-    # Not of ones: a GPU at its power limit is faster with numbers whose bits do not change.
-    a, b = (torch.randn(n, n, generator=generator, device=device) for _ in range(2))
-    out = torch.empty(n, n, device=device)
-    return 2 * n**3 / _best(lambda: torch.mm(a, b, out=out), device)
+    """Rate of one float32 matrix product of a fixed size, FLOP/s: the best call."""
+    return _product(device, "float32", _GEMM[device])[0]
+
+
+def peak(device: Device, dtype: DType) -> Top:
+    """The best rate of a matrix product in this type, over products of doubled size until one is long."""
+    best, side, size = Top(dtype, 0.0, 0), _SMALLEST, DTYPES[dtype].itemsize
+    while 3 * side**2 * size <= _PEAK_BYTES[device]:
+        rate, seconds = _product(device, dtype, side)
+        best = max(best, Top(dtype, rate, side), key=lambda top: top.flops_per_s)
+        if seconds >= _LONG_ENOUGH_S:
+            break
+        side *= 2
+    return best
 
 
 def copy_bytes_per_s(device: Device) -> float:
-    """Rate of a copy, bytes read plus bytes written per second: the best of a few, after one."""
+    """Rate of a copy, bytes read plus bytes written per second: the best call."""
     source = torch.ones(_COPY_BYTES[device] // 4, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _best(lambda: target.copy_(source), device)
 
 
+def _product(device: Device, dtype: DType, side: int) -> tuple[float, float]:
+    """FLOP/s and seconds of the best square product of this side."""
+    generator, kind = torch.Generator(device).manual_seed(0), DTYPES[dtype]
+    # Not of ones: a GPU at its power limit is faster with numbers whose bits do not change.
+    a, b = (torch.randn(side, side, generator=generator, device=device, dtype=kind) for _ in range(2))
+    out = torch.empty(side, side, device=device, dtype=kind)
+    seconds = _best(lambda: torch.mm(a, b, out=out), device)
+    return 2 * side**3 / seconds, seconds
+
+
 def _best(call: Callable[[], Tensor], device: Device) -> float:
-    call()
-    best = float("inf")
-    for _ in range(_TRIES):
-        synchronise(device)
-        start = time.perf_counter()
-        call()
-        synchronise(device)
-        best = min(best, time.perf_counter() - start)
+    """Seconds of the shortest call, once it no longer gets shorter or its time is up."""
+    best, in_vain, begun = _seconds(call, device), 0, time.perf_counter()
+    while in_vain < _IN_VAIN:
+        now = _seconds(call, device)
+        in_vain = 0 if now < (1 - _BETTER) * best else in_vain + 1
+        best = min(best, now)
+        if time.perf_counter() - begun > _LONGEST_S:
+            break
     return best
+
+
+def _seconds(call: Callable[[], Tensor], device: Device) -> float:
+    synchronise(device)
+    start = time.perf_counter()
+    call()
+    synchronise(device)
+    return time.perf_counter() - start

@@ -48,10 +48,10 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
         call(turn)
     made, all_made = (made_since(nothing), parts()) if nothing else (None, None)
     watch = Watch(cell.device)
-    before = calibrate(cell.device)
+    before = calibrate(cell.device, cell.dtype)
     samples = _samples(call, cell, flush, watch)
     seen = watch.end(len(samples))
-    after = calibrate(cell.device)
+    after = calibrate(cell.device, cell.dtype)
     if all_made is not None:
         refuse_if_more(all_made)
     # Behind the clock, as on CUDA a profiler that was on may leave its hooks in the process.

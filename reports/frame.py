@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from reports.baseline import hold_against_peak, hold_against_sdpa
 from reports.metrics import METRICS
 from reports.statistics import Estimate
+from results.calibration import Peak
 from results.cell import CELLS, Cell
 from results.fidelity import Fidelity
 from results.gpu import Gpu
@@ -46,6 +48,8 @@ def frame(run: Run) -> pd.DataFrame:
     """
     plan, latest = run.plan(), run.latest()
     rows = [_recorded(record, plan) for record in latest.values()]
+    hold_against_peak(rows, [_peak(record) for record in latest.values()])
+    hold_against_sdpa(rows)
     planned = () if plan is None else plan.cells
     rows += [
         _left(cell, plan) for cell in {cell.id: cell for cell in planned if cell.id not in latest}.values()
@@ -143,6 +147,10 @@ def _beyond(found: Reach) -> Row:
     if probe is None:
         return {}
     return dict(zip(_BEYOND, (probe.length, probe.status, probe.reason, probe.spent), strict=True))
+
+
+def _peak(record: Record) -> Peak | None:
+    return record.measurement.calibration.peak if isinstance(record.measurement, Speed) else None
 
 
 def _gpu(found: Gpu) -> Row:

@@ -64,7 +64,8 @@ def _tokens_per_s(record: Record) -> float | None:
     return _over(cell.batch * cell.length, float(np.median(found.samples_s)))
 
 
-def _useful_flops_per_s(record: Record) -> float | None:
+def _useful_tflops_per_s(record: Record) -> Estimate | None:
+    """Useful FLOPs over the median latency; its interval is that of the latency, as the work is exact."""
     found, cell = record.measurement, record.cell
     # A layer does more work than its attention, and a step more than its passes; what is stated is theirs.
     if not (isinstance(found, Speed) and isinstance(cell, SpeedCell)):
@@ -73,23 +74,19 @@ def _useful_flops_per_s(record: Record) -> float | None:
     backward = {"fwd": 0, "fwd_bwd": work.flops_backward}.get(cell.pass_)
     if cell.scope != "core" or backward is None:
         return None
-    flops = work.flops_forward + backward
     # A mechanism that computes no pairs wastes none.
-    useful = work.pairs_useful / work.pairs_executed if work.pairs_executed else 1.0
-    return _over(flops * useful, float(np.median(found.samples_s)))
-
-
-def _useful_tflops_per_s(record: Record) -> float | None:
-    rate = _useful_flops_per_s(record)
-    return None if rate is None else rate / 1e12
-
-
-def _gemm_share(record: Record) -> float | None:
-    rate, found = _useful_flops_per_s(record), record.measurement
-    # The product beside the cell is in float32; the share of another type would compare two things.
-    if rate is None or not isinstance(found, Speed) or record.cell.dtype != "float32":
+    share = work.pairs_useful / work.pairs_executed if work.pairs_executed else 1.0
+    tera, took = 1e-12 * share * (work.flops_forward + backward), statistics.median(found.samples_s)
+    # Without products there is no rate of any, and 0 would say that the hardware stood still.
+    if not tera or not took.value:
         return None
-    return _over(100 * rate, float(np.mean(found.calibration.gemm_flops_per_s)))
+    low, high = (None if end is None else _over(tera, end) for end in (took.high, took.low))
+    return Estimate(tera / took.value, low, high, took.n)
+
+
+def _of_other_rows(record: Record) -> None:
+    """Not told by one record alone: `reports.baseline` fills it in."""
+    del record
 
 
 def _energy(record: Record) -> float | None:
@@ -180,11 +177,17 @@ METRICS: dict[str, Metric] = {
         Metric("tokens_per_s", "throughput", "tokens/s", "higher", "log",
                "batch x length over the median latency", _tokens_per_s),
         Metric("useful_tflops_per_s", "useful work", "TFLOP/s", "higher", "log",
-               "FLOPs of the matrix products, without the share spent on masked pairs, over the median "
-               "latency", _useful_tflops_per_s),
-        Metric("gemm_share_percent", "share of the GEMM rate", "%", "higher", "linear",
-               "useful work over the rate of a plain matrix product, measured just before and after",
-               _gemm_share),
+               "FLOPs of the matrix products that run (2 to a multiply-add, element-wise work not counted), "
+               "times useful over executed pairs, over the median latency", _useful_tflops_per_s,
+               interval=True),
+        Metric("peak_tflops_per_s", "measured peak", "TFLOP/s", "higher", "log",
+               "fastest plain matrix product in the type of the cell, of all sizes and readings of the run "
+               "on its machine", _of_other_rows),
+        Metric("peak_share_percent", "share of the measured peak", "%", "higher", "linear",
+               "useful work over the measured peak of the same type", _of_other_rows),
+        Metric("sdpa_share_percent", "share of SDPA's rate", "%", "higher", "linear",
+               "useful work over that of torch's fused dense attention (sdpa) in the same setting and at "
+               "the same length", _of_other_rows),
         Metric("energy_per_call_j", "energy per call", "J", "lower", "log",
                "energy of the whole GPU during the timed calls over their number, pauses between included",
                _energy),

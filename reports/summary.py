@@ -8,26 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports import statistics
+from reports.baseline import SETTING
 from reports.frame import LEFT, Row
 from reports.metrics import METRICS, Metric
 from reports.palette import REFERENCES
 from reports.statistics import Estimate
 from reports.words import distinct, natural
 
-SETTING: tuple[str, ...] = (
-    "scope",
-    "pass",
-    "causal",
-    "dtype",
-    "device",
-    "machine",
-    "heads",
-    "head_dim",
-    "batch",
-    "compile",
-    "layers",
-    "ffn",
-)
 # What a training cell has besides the variant, the task, and what repeats.
 RECIPE: tuple[str, ...] = (
     "causal", "heads", "head_dim", "layers", "ffn", "positions", "padding", "pooling", "dropout", "steps",

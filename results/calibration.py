@@ -2,7 +2,23 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from results.cell import DType
 from results.gpu import Gpu
+
+
+class Peak(BaseModel):
+    """The most that torch's own matrix product reached in the type of a cell, at the size that did best.
+
+    Where the processor has no instructions for the type, it is what their emulation reaches.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dtype: DType = Field(description="type of both factors and of the product")
+    flops_per_s: tuple[float, float] = Field(
+        description="FLOP/s before and after, 2 to a multiply-add; float32 is never TF32"
+    )
+    sides: tuple[int, int] = Field(description="rows, and columns, of the square product that did best")
 
 
 class Calibration(BaseModel):
@@ -10,7 +26,13 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gemm_flops_per_s: tuple[float, float] = Field(description="square matrix product, FLOP/s")
+    gemm_flops_per_s: tuple[float, float] = Field(
+        description="square float32 matrix product of a fixed size, FLOP/s, whatever the type of the cell: "
+        "what cells of a run are held against each other by"
+    )
+    peak: Peak | None = Field(
+        default=None, description="of speed cells, in their type; null elsewhere and in older records"
+    )
     copy_bytes_per_s: tuple[float, float] = Field(description="copy of a large buffer, bytes read + written")
     foreign_load: float | None = Field(
         default=None,

@@ -3,13 +3,18 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
+import torch
+from torch import Tensor
 
 from bench import calibration
-from bench.calibration import Load, Reading, between, calibrate, foreign, load
+from bench.calibration import Load, Reading, Top, between, calibrate, foreign, load
+from bench.calls import DTYPES
 from bench.disturbance import Usual
 from results.calibration import Calibration
+from results.cell import Device, DType
 
 
 def reading(gemm: float, foreign_load: float | None = 0.02) -> Calibration:
@@ -92,6 +97,86 @@ def test_rates_are_the_work_of_a_call_over_its_seconds(monkeypatch: pytest.Monke
     # A product of n x n matrices is n^3 multiplications and as many additions; a copy reads and writes.
     assert calibration.gemm_flops_per_s("cpu") == 2 * 512**3 / 0.5
     assert calibration.copy_bytes_per_s("cpu") == 2 * 64 * 2**20 / 0.5
+
+
+def test_the_peak_is_the_best_of_products_of_doubled_size(monkeypatch: pytest.MonkeyPatch):
+    seconds = {256: 2e-4, 512: 1e-3, 1024: 9e-3}
+    monkeypatch.setattr(
+        calibration, "_product", lambda device, dtype, side: (2 * side**3 / seconds[side], seconds[side])
+    )
+    # 168, 268 and 239 GFLOP/s; the last is long enough for nothing larger to be tried.
+    assert calibration.peak("cpu", "bfloat16") == Top("bfloat16", 2 * 512**3 / 1e-3, 512)
+
+
+def test_the_peak_of_a_slow_type_costs_little_and_of_a_fast_one_no_more_memory_than_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    tried: list[int] = []
+
+    def product(device: Device, dtype: DType, side: int) -> tuple[float, float]:
+        tried.append(side)
+        return 2 * side**3 / took, took
+
+    monkeypatch.setattr(calibration, "_product", product)
+    took = 0.05
+    calibration.peak("cpu", "float16")
+    assert tried == [256]
+    tried.clear()
+    took = 1e-6
+    calibration.peak("cuda", "float64")
+    assert (tried[0], tried[-1]) == (256, 4096)
+    assert 3 * 8 * 4096**2 <= 2**30 < 3 * 8 * 8192**2
+
+
+@pytest.mark.parametrize(("dtype", "kind"), DTYPES.items())
+def test_the_peak_is_of_the_type_that_was_asked(monkeypatch: pytest.MonkeyPatch, dtype: DType, kind):
+    found: list[torch.dtype] = []
+
+    def best(call: Callable[[], Tensor], device: Device) -> float:
+        found.append(call().dtype)
+        return 1.0
+
+    monkeypatch.setattr(calibration, "_best", best)
+    assert calibration.peak("cpu", dtype) == Top(dtype, 2 * 256**3, 256)
+    assert found == [kind]
+
+
+def test_what_is_judged_is_a_product_in_float32_whatever_the_type_of_the_cell(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    tried: list[tuple[DType, int]] = []
+
+    def product(device: Device, dtype: DType, side: int) -> tuple[float, float]:
+        tried.append((dtype, side))
+        return (2e11 if dtype == "float32" else 5e12), 1.0
+
+    monkeypatch.setattr(calibration, "_product", product)
+    monkeypatch.setattr(calibration, "copy_bytes_per_s", lambda device: 1.0)
+    found: list[Calibration] = []
+    for dtype in ("float32", "bfloat16", None):
+        before = calibrate("cpu", dtype)
+        found.append(between(before, calibrate("cpu", dtype)))
+    assert {one.gemm_flops_per_s for one in found} == {(2e11, 2e11)}
+    assert [one.peak and one.peak.dtype for one in found] == ["float32", "bfloat16", None]
+    assert tried.count(("float32", 512)) == 6
+    usual = Usual(found)
+    assert [usual.disturbed(one) for one in found] == [None] * 3
+
+
+def test_a_call_is_repeated_until_it_no_longer_gets_shorter(monkeypatch: pytest.MonkeyPatch):
+    # Threads that wake up: slow, then better and better, with a pause on the way.
+    took = iter([9.0, 8.0, 8.0, 8.1, 8.0, 2.0, 1.0, 1.1, 0.995, 1.2, 1.0, 0.1])
+    monkeypatch.setattr(calibration, "_seconds", lambda call, device: next(took))
+    monkeypatch.setattr(calibration, "_LONGEST_S", 60.0)
+    assert calibration._best(lambda: torch.empty(0), "cpu") == 0.995
+    assert list(took) == [0.1]
+
+
+def test_it_is_not_repeated_for_ever(monkeypatch: pytest.MonkeyPatch):
+    took = iter(0.9**step for step in range(100))
+    monkeypatch.setattr(calibration, "_seconds", lambda call, device: next(took))
+    monkeypatch.setattr(calibration, "_LONGEST_S", 0.0)
+    assert calibration._best(lambda: torch.empty(0), "cpu") == 0.9
 
 
 @pytest.mark.skipif(load() is None, reason="the system does not show the clocks of its processors")

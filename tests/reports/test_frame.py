@@ -63,7 +63,6 @@ def test_useful_work_leaves_out_masked_pairs_and_counts_backward_only_where_it_r
     work, seconds = measured[0].work, sorted(measured[0].samples_s)[7]
     assert rows["fwd"]["useful_tflops_per_s"] == pytest.approx(work.flops_forward / 2 / seconds / 1e12)
     assert rows["fwd_bwd"]["useful_tflops_per_s"] == pytest.approx(3.5 * rows["fwd"]["useful_tflops_per_s"])
-    assert rows["fwd"]["gemm_share_percent"] == pytest.approx(1e3 * rows["fwd"]["useful_tflops_per_s"] / 1.1)
 
 
 def test_of_a_step_or_a_network_no_useful_work_is_told(written):

@@ -32,7 +32,7 @@ def test_speed_has_interval_ratio_and_reasons(made):
     linear = table.data[(table.data["variant"] == "linear") & (table.data["length"] == 4096)].iloc[0]
     assert linear["ratio_to_sdpa"] == pytest.approx(4.8 / 102.4, rel=0.05)
     assert linear["samples"] == 15
-    assert linear["gemm_share_percent"] > 0
+    assert linear["useful_tflops_per_s"] > 0
 
 
 def test_memory_has_values_and_failures(made):

@@ -49,6 +49,13 @@ def test_records_of_before_gpus_were_watched_are_read():
     assert Record.model_validate(before) == record()
 
 
+def test_records_of_before_the_peak_was_measured_are_read():
+    before = record().model_dump(mode="json")
+    del before["measurement"]["calibration"]["peak"]
+    assert Record.model_validate(before) == record()
+    assert Record.model_validate(before).measurement.calibration.peak is None
+
+
 def test_errors_that_are_no_numbers_are_null():
     errors = Errors(out=None, dq=0.1, dk=0.2, dv=None, gradient=None)
     found = Fidelity(errors=errors, sdpa_errors=errors, not_finite=3, rows=8)
