@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -152,12 +153,13 @@ def test_shards_measure_all_of_a_matrix_between_them(folder: Path, tmp_path: Pat
     assert len(list(Run(tmp_path / "results" / "small").store.read())) == 8
 
 
-def test_a_budget_that_is_too_small_leaves_all_and_says_so(folder: Path, tmp_path: Path):
+def test_a_budget_that_is_too_small_leaves_cells_and_says_so(folder: Path, tmp_path: Path):
     shutil.copy(folder / "small.toml", tmp_path)
     done = attnbench(tmp_path, "run", "small.toml", "--budget", "1s")
     assert done.returncode == 0
-    assert "time is up: 8 cells are left" in done.stderr
-    assert "8 left         not measured yet; about 40 s" in done.stdout
+    said = re.search(r"time is up: (\d) cells are left", done.stderr)
+    assert said is not None, done.stderr
+    assert f"{said[1]} left         not measured yet" in done.stdout
 
 
 def test_status_counts_by_status(folder: Path):
