@@ -160,7 +160,7 @@ def test_what_is_judged_is_a_product_in_float32_whatever_the_type_of_the_cell(
     assert [one.peak and one.peak.dtype for one in found] == ["float32", "bfloat16", None]
     assert tried.count(("float32", 512)) == 6
     usual = Usual(found)
-    assert [usual.disturbed(one) for one in found] == [None] * 3
+    assert [usual.disturbed(one, 2) for one in found] == [None] * 3
 
 
 def test_a_call_is_repeated_until_it_no_longer_gets_shorter(monkeypatch: pytest.MonkeyPatch):
