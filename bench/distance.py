@@ -87,6 +87,7 @@ def _digest(x: Tensor) -> int:
         words = piece.contiguous().view(_WORDS[x.element_size()]).flatten().long()
         factors = torch.arange(place, place + len(words), device=x.device)
         factors.mul_(_FACTOR).bitwise_xor_(factors >> 29).mul_(_FACTOR).bitwise_or_(1)
-        total += int(words.mul_(factors).sum())
+        # Not the other way round: words may be the tensor itself.
+        total += int(factors.mul_(words).sum())
         place += len(words)
     return total % 2**64

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from bench.calls import Answer, Call
 from bench.distance import Gap, relative
 from bench.exhaustion import of_the_gate
-from bench.gate import TOLERANCE, Wrong
+from bench.gate import TOLERANCE
 from bench.scopes import VOCABULARY
+from bench.twins import Wrong
 from results.cell import DType
 
 # Rows in turn lie far apart: by the golden ratio of the length.

@@ -14,10 +14,10 @@ from bench.compiling import afresh
 from bench.engines.limits import limit_device_memory
 from bench.environment import mean_float32
 from bench.exhaustion import is_out_of_memory
-from bench.gate import Wrong
 from bench.planning import sources
 from bench.resolver import Outside, Resolver
 from bench.scopes import Make
+from bench.twins import Wrong
 from results.cell import Cell, ComparisonCell, Device, FidelityCell, MemoryCell, ReachCell, SpeedCell
 from results.record import Measurement
 from results.spec import Spec

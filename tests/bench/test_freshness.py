@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from bench import comparison, freshness, speed
 from bench.calls import prepare
 from bench.compiling import parts
-from bench.gate import Wrong
 from bench.resolver import Resolver
 from bench.scopes import VOCABULARY, Make
+from bench.twins import Wrong
 from results.cell import ComparisonCell, SpeedCell
 from results.spec import Spec
 from tests.bench.faulty import RemembersByAddress, RemembersByVersion, RemembersGradients, RemembersOutputs

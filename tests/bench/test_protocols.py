@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from bench import comparison, memory, speed
 from bench.caches import Flush
 from bench.calls import RATE, NotFinite, prepare
-from bench.gate import TOLERANCE, Wrong, check
+from bench.gate import TOLERANCE, check
 from bench.resolver import Resolver
 from bench.scopes import Make
+from bench.twins import Wrong
 from lra_tasks.interface import PAD
 from results.cell import ComparisonCell, DType, MemoryCell, SpeedCell
 from results.spec import Spec
