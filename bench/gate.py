@@ -111,8 +111,7 @@ def _ask(entered: Entered, examples: Tensor, dtype: DType, *, backward: bool, to
     asked = Asked(entered.padding, examples, _rows(entered, examples), backward, together)
     before = entered.bits or digests(entered.taken)
     found = results(entered, asked)
-    if digests(entered.taken) != before:
-        raise Wrong("the call changed its inputs, which the next call would find")
+    refuse_if_changed(entered.taken, before)
     for name, parts in found.items():
         if not all(map(all_finite, parts)):
             raise NotFinite(f"{name} holds numbers that are not finite")
@@ -121,6 +120,12 @@ def _ask(entered: Entered, examples: Tensor, dtype: DType, *, backward: bool, to
         return None
     error = _largest_error(apart, TOLERANCE[dtype])
     return Gate(rows=len(asked.rows), relative_error=error, tolerance=TOLERANCE[dtype])
+
+
+def refuse_if_changed(inputs: tuple[Tensor, ...], before: tuple[int, ...]) -> None:
+    """Raise `Wrong` unless the digests of the inputs are those of before."""
+    if digests(inputs) != before:
+        raise Wrong("the call changed its inputs, which the next call would find")
 
 
 def _rows(entered: Entered, examples: Tensor) -> Tensor:
