@@ -23,6 +23,9 @@ DTYPES: dict[DType, torch.dtype] = {
 # thousandth timed step are still within a thousandth of those that passed the gate.
 RATE = 1e-6
 
+# An output; of a call with a backward pass, the output and then the gradients.
+Answer = Tensor | tuple[Tensor | None, ...]
+
 
 class NotFinite(ArithmeticError):
     """A variant or a training step gave NaN or infinity."""
@@ -50,10 +53,11 @@ class Call:
     compiled: Callable[..., Tensor] | None = None
     optimizer: torch.optim.Optimizer | None = None
 
-    def __call__(self, turn: int) -> Tensor | tuple[Tensor | None, ...]:
+    def __call__(self, turn: int) -> Answer:
         """Call once, with the inputs whose turn it is.
 
-        Gradients are returned, never accumulated; a step leaves those of its own for the next to drop.
+        Gradients are returned behind the output, never accumulated; a step leaves its own
+        for the next to drop.
         """
         inputs = self.inputs[turn % len(self.inputs)]
         if not self.backward:
@@ -63,7 +67,8 @@ class Call:
         if self.optimizer is not None:
             return self._step(self.optimizer, out, inputs)
         # allow_unused: a control may ignore q and k altogether.
-        return torch.autograd.grad(out, self.wanted(inputs), self.cotangents, allow_unused=True)
+        slopes = torch.autograd.grad(out, self.wanted(inputs), self.cotangents, allow_unused=True)
+        return out.detach(), *slopes
 
     @property
     def run(self) -> Callable[..., Tensor]:

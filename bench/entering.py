@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.distance import digests
 from variants.interface import Variant
 from variants.mixer import SequenceMixer
 
@@ -19,20 +20,32 @@ class Entered:
 
     Attributes:
         variant: what it entered.
-        taken: q, k and v, or x.
+        taken: q, k and v, or x: themselves and no copies, which at long N would be most of what a gate takes.
         mask: of the keys.
         cross: whether the queries are of another sequence, of which the mask says nothing.
+        bits: digests of `taken` as it entered; empty if they were not taken.
     """
 
     variant: Variant
     taken: tuple[Tensor, ...]
     mask: Tensor | None
     cross: bool = False
+    bits: tuple[int, ...] = ()
 
     @property
     def padding(self) -> Tensor | None:
         """The mask, where it says which queries are padding."""
         return None if self.cross else self.mask
+
+
+def given(variant: Variant, inputs: Sequence[Tensor | None], mask: Tensor | None = None) -> Entered:
+    """What a variant is about to be called with."""
+    # A mixer without context is given None.
+    taken = tuple(tensor.detach() for tensor in inputs if tensor is not None)
+    if isinstance(variant, SequenceMixer):
+        taken = tuple(tensor[:, :MOST_POSITIONS].clone() for tensor in taken)
+        mask = None if mask is None else mask[:, :MOST_POSITIONS]
+    return Entered(variant, taken, None if mask is None else mask.clone(), bits=digests(taken))
 
 
 def entering(variants: Sequence[Variant], run: Callable[[], object]) -> list[Entered]:
@@ -41,13 +54,7 @@ def entering(variants: Sequence[Variant], run: Callable[[], object]) -> list[Ent
 
     def look(module: nn.Module, inputs: tuple[Tensor | None, ...], named: dict[str, Tensor | None]) -> None:
         assert isinstance(module, Variant)
-        # Copies, in case the call writes into what it is given. A mixer without context is given None.
-        taken = tuple(tensor.detach().clone() for tensor in inputs if tensor is not None)
-        mask = named.get("key_mask", named.get("mask"))
-        if isinstance(module, SequenceMixer):
-            taken = tuple(tensor[:, :MOST_POSITIONS].clone() for tensor in taken)
-            mask = None if mask is None else mask[:, :MOST_POSITIONS]
-        seen.append(Entered(module, taken, None if mask is None else mask.clone()))
+        seen.append(given(module, inputs, named.get("key_mask", named.get("mask"))))
 
     handles = [variant.register_forward_pre_hook(look, with_kwargs=True) for variant in variants]
     try:

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.calls import DTYPES
+from bench.distance import relative
 from bench.families import FAMILIES
-from bench.gate import like, relative
 from bench.scopes import Make, no_core
+from bench.twins import like
 from results.cell import FidelityCell
 from results.fidelity import Errors, Fidelity
 from variants.interface import Attention, Dims, Unsupported

@@ -14,7 +14,8 @@ from torch.autograd.profiler import profile
 
 from bench.calls import Call, prepare
 from bench.compiling import made_since, parts
-from bench.gate import check
+from bench.distance import digests
+from bench.gate import check, refuse_if_changed
 from bench.scopes import Make
 from results.cell import MemoryCell
 from results.record import Memory
@@ -30,9 +31,7 @@ def measure(cell: MemoryCell, make: Make) -> Memory:
     """
     nothing = parts() if cell.compile else None
     call = prepare(cell, make, sets=1)
-    check(call, cell.dtype)
-    if nothing is not None:
-        made_since(nothing)
+    before = digests(call.inputs[0])
     # The first call fills caches that outlive it (libraries' own buffers): those are not its peak.
     call(0)
     saved = saved_bytes(call) if call.backward else None
@@ -46,6 +45,12 @@ def measure(cell: MemoryCell, make: Make) -> Memory:
         used = total - free
     else:
         peak = cpu_peak(call)
+    resident = rss_peak_bytes()
+    # The gate takes memory of its own, and comes when all has been read.
+    refuse_if_changed(call.inputs[0], before)
+    check(call, cell.dtype)
+    if nothing is not None:
+        made_since(nothing)
     return Memory(
         peak_bytes=peak,
         saved_bytes=saved,
@@ -53,7 +58,7 @@ def measure(cell: MemoryCell, make: Make) -> Memory:
         optimizer_bytes=None if call.optimizer is None else _state_bytes(call.optimizer),
         reserved_bytes=reserved,
         device_used_bytes=used,
-        rss_peak_bytes=rss_peak_bytes(),
+        rss_peak_bytes=resident,
         declared_saved_bytes=call.cost().bytes_saved if cell.scope == "core" else None,
     )
 

@@ -1,19 +1,22 @@
 """The speed protocol: how long one call takes.
 
 Between two clock reads stands one call. The first call, the warm-up and the gate come before the
-clock; calibration stands on both sides of it; every sample is kept, in order. Inputs are taken in turn.
+clock; calibration stands on both sides of it; every sample is kept, in order. Inputs are taken in turn, and
+changed before each call; behind the clock the last answer is held to be that to its own inputs.
 On CUDA the L2 cache is written over before each call, and the device is looked at now and then between two.
 """
 
 import time
+from typing import NamedTuple
 
 from torch.autograd.profiler import profile
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as profile_device
 
+from bench import freshness
 from bench.caches import Flush
 from bench.calibration import between, calibrate
-from bench.calls import Call, prepare
+from bench.calls import Answer, Call, prepare
 from bench.compiling import made_since, parts, refuse_if_more
 from bench.environment import synchronise
 from bench.gate import check
@@ -49,13 +52,12 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
     made, all_made = (made_since(nothing), parts()) if nothing else (None, None)
     watch = Watch(cell.device)
     before = calibrate(cell.device, cell.dtype)
-    samples = _samples(call, cell, flush, watch)
+    samples, last = _samples(call, cell, flush, watch)
     seen = watch.end(len(samples))
     after = calibrate(cell.device, cell.dtype)
     if all_made is not None:
         refuse_if_more(all_made)
-    # Behind the clock, as on CUDA a profiler that was on may leave its hooks in the process.
-    ran = kernels(call, cell.device)
+    freshness.check(call, len(samples) - 1, last, cell.dtype)
     return Speed(
         samples_s=samples,
         first_call_s=first,
@@ -69,29 +71,47 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
         energy_per_call_j=seen.energy_per_call_j,
         work=work(call),
         parameters=sum(p.numel() for variant in call.variants for p in variant.parameters()),
-        kernels=ran,
+        # Behind the clock, as on CUDA a profiler that was on may leave its hooks in the process.
+        kernels=kernels(call, cell.device),
     )
 
 
-def _samples(call: Call, cell: SpeedCell, flush: Flush, watch: Watch) -> list[float]:
-    """Seconds of each timed call, watched."""
+def _samples(call: Call, cell: SpeedCell, flush: Flush, watch: Watch) -> tuple[list[float], Answer]:
+    """Seconds of each timed call, watched, and the answer of the last."""
     samples: list[float] = []
     watch.begin()
-    while len(samples) < cell.samples or (sum(samples) < cell.seconds and len(samples) < MOST_SAMPLES):
-        samples.append(timed(call, len(samples), cell.device, flush))
+    while True:
+        sample = timed_answer(call, len(samples), cell.device, flush)
+        samples.append(sample.seconds)
         watch.between()
-    return samples
+        if len(samples) >= cell.samples and (sum(samples) >= cell.seconds or len(samples) >= MOST_SAMPLES):
+            return samples, sample.answer
+        # Before the next call, which finds the memory that it would have found.
+        del sample
 
 
-def timed(call: Call, turn: int, device: Device, flush: Flush | None = None) -> float:
-    """Seconds of one call, on an idle device, until its work is done."""
+class Timed(NamedTuple):
+    """Seconds of one call, and what it gave."""
+
+    seconds: float
+    answer: Answer
+
+
+def timed_answer(call: Call, turn: int, device: Device, flush: Flush | None = None) -> Timed:
+    """Time one call on inputs that were never there before, on an idle device, until its work is done."""
+    freshness.freshen(call.inputs[turn % len(call.inputs)], turn)
     if flush is not None:
         flush()
     synchronise(device)
     start = time.perf_counter()
-    call(turn)
+    answer = call(turn)
     synchronise(device)
-    return time.perf_counter() - start
+    return Timed(time.perf_counter() - start, answer)
+
+
+def timed(call: Call, turn: int, device: Device, flush: Flush | None = None) -> float:
+    """Seconds of one call, timed as said above."""
+    return timed_answer(call, turn, device, flush).seconds
 
 
 def work(call: Call) -> Work:

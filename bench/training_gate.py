@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from bench.entering import entering
-from bench.gate import Wrong, ask
+from bench.gate import ask
 from bench.model import Network
+from bench.twins import Wrong
 from lra_tasks.interface import Batch, Examples
 from results.cell import TrainingCell
 from results.record import Gate

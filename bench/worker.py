@@ -13,10 +13,11 @@ from bench.calls import DTYPES, NotFinite
 from bench.compiling import afresh
 from bench.engines.limits import limit_device_memory
 from bench.environment import mean_float32
-from bench.gate import Wrong
+from bench.exhaustion import is_out_of_memory
 from bench.planning import sources
 from bench.resolver import Outside, Resolver
 from bench.scopes import Make
+from bench.twins import Wrong
 from results.cell import Cell, ComparisonCell, Device, FidelityCell, MemoryCell, ReachCell, SpeedCell
 from results.record import Measurement
 from results.spec import Spec
@@ -30,8 +31,6 @@ CheckDType = Literal["float64", "float32", "bfloat16"]
 
 # A reason is one line of a table, characters.
 LONGEST_REASON = 300
-
-_OUT_OF_MEMORY = ("DefaultCPUAllocator: ", "std::bad_alloc")
 
 # Long enough for the system's clocks of its processors, in steps of 10 ms, seconds.
 _MOMENT_S = 0.3
@@ -226,11 +225,4 @@ def _status(error: BaseException) -> Status:
         return "nan"
     if isinstance(error, Wrong):
         return "wrong"
-    return "oom" if _is_out_of_memory(error) else "error"
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # The CPU allocator has no exception of its own, and torch makes a RuntimeError of C++'s.
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
+    return "oom" if is_out_of_memory(error) else "error"

@@ -11,10 +11,10 @@ from bench import fidelity, planning, worker
 from bench.commands.progress import describe
 from bench.families import FAMILIES
 from bench.fidelity import Answer, answer, question, sample, softmax
-from bench.gate import Wrong
 from bench.matrix import Matrix
 from bench.resolver import Resolver
 from bench.scopes import Make
+from bench.twins import Wrong
 from results.cell import DType, FidelityCell, Inputs
 from results.fidelity import Errors, Fidelity
 from results.spec import Spec

@@ -7,12 +7,13 @@ from torch import Tensor
 
 import lra_tasks
 from bench import training, training_gate
+from bench.entering import Entered
 from bench.evaluation import evaluate
-from bench.gate import Entered, Wrong
 from bench.model import Network
 from bench.planning import unsupported
 from bench.resolver import Resolver
 from bench.roles import lacking
+from bench.twins import Wrong
 from lra_tasks.interface import IGNORE, Examples, Task
 from results.cell import TrainingCell
 from results.record import Gate, Training

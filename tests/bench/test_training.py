@@ -12,11 +12,11 @@ import torch
 
 from bench import cache, training, training_gate
 from bench.calls import NotFinite
-from bench.gate import Wrong
 from bench.layers import Design, sinusoid
 from bench.model import Network
 from bench.planning import Resolver
 from bench.roles import Make, Role, causal_in
+from bench.twins import Wrong
 from lra_tasks import catalogue
 from lra_tasks.generation import distinct
 from lra_tasks.interface import SPLITS, Batch, Examples

@@ -180,7 +180,7 @@ def _refuse_unless_short(call: Call) -> None:
 def _tensors(call: Call) -> list[Tensor | None]:
     """The output, or the gradients of the inputs without those of the parameters."""
     found = call(0)
-    return [found] if isinstance(found, Tensor) else list(found[: len(call.inputs[0])])
+    return [found] if isinstance(found, Tensor) else list(found[1 : 1 + len(call.inputs[0])])
 
 
 def _agreement(duel: Duel, apart: float) -> str:
