@@ -39,8 +39,7 @@ def soft_permutation(
         own = torch.eye(some.shape[1], dtype=torch.bool, device=some.device)
         scores = scores.masked_fill(~(some[:, :, None] & some[:, None] | own), -torch.inf)
     for _ in range(rounds):
-        scores = scores - scores.logsumexp(1, keepdim=True)
-        scores = scores - scores.logsumexp(2, keepdim=True)
+        scores = scores.log_softmax(1).log_softmax(2)
     return scores.exp()
 
 
