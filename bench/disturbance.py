@@ -21,6 +21,12 @@ CALIBRATED = ("speed", "reach")
 # A product this much slower than usual, beside a cell, is a disturbance: on a quiet machine it varies by a
 # few percent, and with one more process to a core it runs at half its rate.
 SLOWEST_GEMM = 0.8
+# As long as a cell may be tried again, less is enough: several times what the best quarter of the readings
+# varies by, and this at least. Neighbours of a virtual machine slow its products by a tenth for some seconds,
+# and attention by a fifth.
+SPREADS, LEAST_SLOWER = 4.0, 0.97
+# Of fewer readings nobody knows by how much they vary.
+KNOWN = 8
 # So many processors more than usual in the hands of others, while the clock ran, are one too. It is no share
 # of them all: the threads of a product wait for the one that has to share its processor.
 MOST_FOREIGN = 0.3
@@ -60,13 +66,18 @@ class Judge:
         if found is not None:
             self.look(record.cell.device, record.environment, found)
 
-    def judged(self, record: Record) -> Record:
-        """The record, contaminated if the machine was disturbed."""
+    def judged(self, record: Record, *, last: bool) -> Record:
+        """The record, contaminated if the machine was disturbed.
+
+        Args:
+            record: what is judged.
+            last: its cell will not be tried again: what is a little slow is better than nothing.
+        """
         found = calibration(record)
         if found is None or record.status != "ok":
             return record
         usual = self._usual[machine(record.cell.device, record.environment)]
-        reason = usual.disturbed(found, record.environment.cores)
+        reason = usual.disturbed(found, record.environment.cores, last=last)
         return record if reason is None else record.doubted(reason)
 
 
@@ -86,13 +97,13 @@ class Usual:
         if reading.foreign_load is not None:
             self._foreign.append(reading.foreign_load)
 
-    def disturbed(self, reading: Calibration, cores: int) -> str | None:
+    def disturbed(self, reading: Calibration, cores: int, *, last: bool = True) -> str | None:
         """What was unusual about a reading, or wrong with its GPU, in words; None if nothing was."""
         if reading.gpu is not None and (words := _wrong(reading.gpu)):
             return words
         # Disturbances make readings worse and never better: the better half says what the machine can do.
         usual, slowest = _quarter(self._gemm, upper=True), min(reading.gemm_flops_per_s)
-        if usual is not None and slowest < SLOWEST_GEMM * usual:
+        if usual is not None and slowest < usual * (SLOWEST_GEMM if last else self._slowest_share(usual)):
             return (
                 f"a matrix product beside it ran at {slowest / 1e9:.3g} GFLOP/s, "
                 f"where {usual / 1e9:.3g} are usual in this run"
@@ -104,6 +115,13 @@ class Usual:
                 f"where {usual:.0%} are usual in this run"
             )
         return None
+
+    def _slowest_share(self, usual: float) -> float:
+        """Of what is usual, below which a product is doubted while its cell may be tried again."""
+        if len(self._gemm) < KNOWN:
+            return SLOWEST_GEMM
+        spread = max(self._gemm) / usual - 1.0
+        return min(max(1.0 - SPREADS * spread, SLOWEST_GEMM), LEAST_SLOWER)
 
 
 def calibration(record: Record) -> Calibration | None:

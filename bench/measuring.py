@@ -29,6 +29,8 @@ FAULTS: tuple[Status, ...] = ("oom", "timeout", "nan", "wrong", "error", "contam
 
 # A cell that met disturbances so many times stays contaminated: the machine is not quiet.
 MOST_TRIES = 3
+# It is tried again behind so many others: when the disturbance is over, and before the time of the run is.
+LATER = 50
 
 
 @runtime_checkable
@@ -179,7 +181,7 @@ class Bench:
         for record in self._before.values():
             if not on_this_machine(record):
                 continue
-            judged = self._judge.judged(record)
+            judged = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
             if judged.status != record.status:
                 self._writer.append(judged)
                 self._again(judged)
@@ -187,10 +189,10 @@ class Bench:
     def _keep(self, record: Record) -> None:
         """Judge a record, and put it on disk."""
         self._judge.learn(record)
-        record = self._judge.judged(record)
+        self._tries[record.cell_id] += 1
+        record = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
         self._writer.append(record)
         self.records.append(record)
-        self._tries[record.cell_id] += 1
         self._setup.predictor.learn(record)
         self._setup.watcher.ended(record)
         self._again(record)
@@ -198,7 +200,7 @@ class Bench:
     def _doubted(self) -> bool:
         """Judge once more what was measured, by all that is known now; whether a cell is queued again."""
         for number, record in enumerate(self.records):
-            judged = self._judge.judged(record)
+            judged = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
             if judged.status != record.status:
                 self._writer.append(judged)
                 self.records[number] = judged
@@ -207,7 +209,7 @@ class Bench:
 
     def _again(self, record: Record) -> None:
         if record.status == "contaminated" and self._tries[record.cell_id] < MOST_TRIES:
-            self.queue.append(record.cell)
+            self.queue.insert(LATER, record.cell)
             self._setup.watcher.again(record.cell)
 
     def _stopped(self) -> bool:

@@ -66,7 +66,7 @@ def _longest(cell: Cell) -> int:
 def execute(run: Run, plan: Plan, setup: Setup) -> list[Record]:
     """Measure every missing cell, each in a child process, and append its record before the next starts.
 
-    A cell that was measured while the machine was disturbed is queued again, behind all others. While
+    A cell that was measured while the machine was disturbed is queued again, behind others. While
     another attnbench measures on this machine, it waits; what that has measured of this run, it leaves.
 
     Args:

@@ -29,6 +29,13 @@ def test_quiet_readings_are_not_doubted():
     assert [usual.disturbed(one, 2) for one in QUIET] == [None] * len(QUIET)
 
 
+def test_how_little_is_doubted_depends_on_how_much_the_best_readings_vary():
+    steady, shaky = (Usual([reading(2e11 * (1 + by * (i % 5))) for i in range(20)]) for by in (0.001, 0.02))
+    assert steady.disturbed(reading(0.95 * 2.006e11), 2, last=False) is not None
+    assert steady.disturbed(reading(0.95 * 2.006e11), 2, last=True) is None
+    assert shaky.disturbed(reading(0.95 * 2.12e11), 2, last=False) is None
+
+
 def test_a_slow_product_on_either_side_is_a_disturbance():
     usual = Usual(QUIET)
     for pair in ((2e11, 1e11), (1e11, 2e11)):
