@@ -193,13 +193,17 @@ class TrainingCell(_Point):
     steps: Count = Field(default=1000, description="optimizer steps")
     batch: Count = Field(default=32, description="sequences a step")
     learning_rate: Positive = Field(default=1e-3, description="peak of the schedule")
-    schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="cosine", description="from the peak to 0 after the warm-up (constant: stays)"
+    schedule: Literal["constant", "linear", "cosine", "one_cycle"] = Field(
+        default="cosine",
+        description="from the peak to 0 after the warm-up (constant: stays; one_cycle: torch's OneCycleLR)",
     )
     warmup: Index = Field(default=100, description="steps of linear warm-up")
     weight_decay: Amount = Field(default=0.0, description="decoupled, AdamW")
-    clip: Positive = Field(default=1.0, description="largest norm of the gradient")
+    epsilon: Positive = Field(default=1e-8, description="added to the root of the mean square, AdamW")
+    clip: Amount = Field(default=1.0, description="largest norm of the gradient; 0: whatever it is")
     evaluate_every: Count = Field(default=100, description="steps between looks at the validation split")
+
+    later: ClassVar[frozenset[str]] = frozenset({"epsilon"})
 
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
@@ -207,6 +211,11 @@ class TrainingCell(_Point):
             raise ValueError(f"a network trains in float32 or float64, not in {self.dtype} throughout")
         if self.positions == "rotary" and self.head_dim % 2:
             raise ValueError(f"rotary positions need an even head_dim, not {self.head_dim}")
+        if self.schedule == "one_cycle" and self.warmup > self.steps:
+            raise ValueError(
+                f"warmup = {self.warmup} is longer than all of one cycle; with steps = {self.steps} it is at "
+                f"most {self.steps}"
+            )
         return self
 
 

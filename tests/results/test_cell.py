@@ -64,11 +64,18 @@ def test_every_field_but_none_changes_identity():
         "dtype": "float64", "device": "cuda", "seed": 1, "repeat": 1, "sources": "x", "layers": 3,
         "ffn": 1, "positions": "none", "dropout": 0.5, "steps": 3, "batch": 3, "learning_rate": 0.5,
         "schedule": "linear", "padding": "length", "pooling": "positions",
-        "warmup": 3, "weight_decay": 0.5, "clip": 0.5, "evaluate_every": 3,
+        "warmup": 3, "weight_decay": 0.5, "epsilon": 0.5, "clip": 0.5, "evaluate_every": 3,
     }  # fmt: skip
     assert changes.keys() == TrainingCell.model_fields.keys() - {"protocol"}
     ids = {TrainingCell(**{**dict(base), name: value}).id for name, value in changes.items()}
     assert len(ids | {base.id}) == len(changes) + 1
+
+
+def test_a_cycle_has_room_for_its_warm_up():
+    point = {"variant": "sdpa", "task": "recall", "schedule": "one_cycle", "steps": 10}
+    assert TrainingCell.model_validate({**point, "warmup": 10}).warmup == 10
+    with pytest.raises(ValidationError, match="warmup = 11 is longer than all of one cycle; with steps = 10"):
+        TrainingCell.model_validate({**point, "warmup": 11})
 
 
 @pytest.mark.parametrize("length", [0, -1, 1.5, "8", True])
