@@ -145,8 +145,8 @@ def _accuracy(board: Board) -> Table:
     )
     columns = (
         "task", "track", "variant", "causal", "seed", "repeat", "status", "reason", "accuracy",
-        "accuracy_low", "accuracy_high", "last_accuracy", "test_correct", "test_total", "whole_accuracy", "floor",
-        "steps_per_s", "train_tokens_per_s", "train_peak_mib", "parameters", "variant_parameters",
+        "accuracy_low", "accuracy_high", "last_accuracy", "test_correct", "test_total", "whole_accuracy",
+        "floor", "steps_per_s", "train_tokens_per_s", "train_peak_mib", "parameters", "variant_parameters",
         "best_step", "layers", "heads", "head_dim", "ffn", "steps", "batch", "learning_rate", "dtype",
         "device", "machine",
     )  # fmt: skip

@@ -63,8 +63,8 @@ def test_every_field_but_none_changes_identity():
     changes: dict[str, object] = {
         "variant": Spec(name="linear"), "task": Spec(name="text"), "causal": True, "heads": 8, "head_dim": 8,
         "dtype": "float64", "device": "cuda", "seed": 1, "repeat": 1, "sources": "x", "track": "mine",
-        "layers": 3, "ffn": 1, "positions": "none", "dropout": 0.5, "steps": 3, "batch": 3, "learning_rate": 0.5,
-        "schedule": "linear", "padding": "length", "pooling": "positions",
+        "layers": 3, "ffn": 1, "positions": "none", "dropout": 0.5, "steps": 3, "batch": 3,
+        "learning_rate": 0.5, "schedule": "linear", "padding": "length", "pooling": "positions",
         "warmup": 3, "weight_decay": 0.5, "epsilon": 0.5, "clip": 0.5, "evaluate_every": 3,
     }  # fmt: skip
     assert changes.keys() == TrainingCell.model_fields.keys() - {"protocol"}
