@@ -25,6 +25,7 @@ from bench.layers import Design
 from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Network
 from bench.roles import ROLES, Make, Role, causal_in, refuse_unless_fit
+from bench.schedule import adamw, bound, turn
 from bench.span import spans
 from bench.training_gate import check, variants
 from lra_tasks.interface import IGNORE, Batch, Examples, Task
@@ -154,8 +155,7 @@ def fit(
     Raises:
         NotFinite: the loss stopped being a finite number.
     """
-    optimizer = torch.optim.AdamW(network.parameters(), lr=cell.learning_rate, weight_decay=cell.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, cell))
+    optimizer = adamw(network, cell)
     stream = batches(train, cell)
     best: dict[str, Tensor] = {}
     best_accuracy, best_step = -1.0, 0
@@ -166,8 +166,8 @@ def fit(
         start = time.perf_counter()
         batch = next(stream).to(cell.device)
         trace.data_wait_s += time.perf_counter() - start
+        turn(optimizer, step - 1, cell)
         losses.append(update(network, optimizer, batch, cell))
-        schedule.step()
         synchronise(cell.device)
         trace.step_s.append(time.perf_counter() - start)
         trace.tokens += int(batch.mask.sum()) + (targets(batch) if network.decoder is not None else 0)
@@ -190,7 +190,7 @@ def update(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, cel
     loss = loss_of(network, batch)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), cell.clip)
+    bound(network, cell)
     optimizer.step()
     return loss.item()
 
@@ -204,16 +204,6 @@ def loss_of(network: Network, batch: Batch) -> Float[Tensor, ""]:
 def targets(batch: Batch) -> int:
     """Labels that a batch asks for."""
     return int((batch.labels != IGNORE).sum())
-
-
-def rate(step: int, cell: TrainingCell) -> float:
-    """The learning rate after `step` steps, as a share of its peak."""
-    if step < cell.warmup:
-        return (step + 1) / cell.warmup
-    progress = (step - cell.warmup) / max(1, cell.steps - cell.warmup)
-    if cell.schedule == "constant":
-        return 1.0
-    return 1.0 - progress if cell.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def batches(examples: Examples, cell: TrainingCell) -> Iterator[Batch]:

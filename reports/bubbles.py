@@ -70,7 +70,9 @@ def bubbles(board: Board, styles: Mapping[str, Style]) -> Figure | None:
         _axes(axes, drawn, board.floor)
         _labels(axes, frame, drawn, styles)
         _sizes(axes, frame, largest)
-        heading(figure, frame, f"Accuracy against training throughput: {board.task}", board.conditions, lines)
+        heading(
+            figure, frame, f"Accuracy against training throughput: {board.title}", board.conditions, lines
+        )
         return figure
 
 

@@ -15,7 +15,7 @@ from reports.charts import Chart, Series, draw
 from reports.frame import Row, rows_of
 from reports.layout import look
 from reports.palette import Style, styles
-from reports.scores import MACHINE, Score, boards, score
+from reports.scores import MACHINE, Score, boards, score, titled
 from reports.statistics import Estimate
 from reports.summary import RECIPE, Panel, differing, grouped, panels, settle_machines
 from reports.words import distinct, short, slug
@@ -77,7 +77,7 @@ def plots(table: pd.DataFrame) -> list[Plot]:
         found += [_over(fact, task, members, drawn, names) for task, members in moving(rows, fact)]
     for board in boards(rows):
         figure = bubbles(board, drawn)
-        title = f"Accuracy against training throughput: {board.task}"
+        title = f"Accuracy against training throughput: {board.title}"
         found.append(
             figure
             and Plot(
@@ -164,11 +164,11 @@ def _growth_alt(
 
 
 def moving(rows: Sequence[Row], fact: str) -> list[tuple[str, list[Row]]]:
-    """Trainings on tasks of which this fact moves, by task (its other options) and machine."""
+    """Trainings on tasks of which this fact moves, by task (its other options), track and machine."""
     column = f"fact_{fact}"
     known = [row for row in rows if row["protocol"] == "training" and (row.get(column) or 0) > 0]
     named = [{**row, "family": family(row["task"], fact)} for row in settle_machines(known)]
-    groups = grouped(named, ("family", *MACHINE)).values()
+    groups = grouped(named, ("family", "track", *MACHINE)).values()
     return [(members[0]["family"], members) for members in groups if len({r[column] for r in members}) > 1]
 
 
@@ -201,7 +201,8 @@ def _over(
     if not series:
         return None
     floors = {float(row[column]): row["floor"] for row in rows if row["floor"] is not None}
-    title = f"Accuracy against {words}: {task}"
+    track = rows[0]["track"]
+    title = f"Accuracy against {words}: {titled(task, track)}"
     conditions = f"{rows[0]['dtype']} · {rows[0]['machine'] or rows[0]['device']}"
     notes = ["Dotted: the accuracy that needs no understanding. " if floors else ""]
     notes[0] += "Whiskers: 95 %, over seeds where there are two or more."
@@ -214,7 +215,8 @@ def _over(
         tuple(series), tuple(failures), tuple(notes),
         log_y=False, percent=True, floor=tuple(sorted(floors.items())),
     )  # fmt: skip
-    name = distinct(f"{fact}-{slug(task)}-{rows[0]['dtype']}-{rows[0]['device']}", names)
+    parts = (fact, slug(task), slug(track), rows[0]["dtype"], rows[0]["device"])
+    name = distinct("-".join(filter(None, parts)), names)
     return Plot(name, title, conditions, _over_alt(title, series), draw(chart, drawn))
 
 

@@ -52,12 +52,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Board:
-    """All scores on one task, on one kind of machine, best first."""
+    """All scores on one task by one track, on one kind of machine, best first."""
 
     task: str
+    track: str
     name: str
     conditions: str
     scores: tuple[Score, ...]
+
+    @property
+    def title(self) -> str:
+        """The task, and the track where it has a name."""
+        return titled(self.task, self.track)
 
     @property
     def floor(self) -> float | None:
@@ -66,21 +72,27 @@ class Board:
 
 
 def boards(rows: Sequence[Row]) -> list[Board]:
-    """One board for each task and machine, by the task's name."""
+    """One board for each task, track and machine, by the task's name: no board mixes tracks."""
     training = settle_machines([row for row in rows if row["protocol"] == "training"])
     found: list[Board] = []
     names: dict[str, int] = {}
-    for members in grouped(training, ("task", *MACHINE)).values():
-        task, dtype, device, machine = (members[0][column] for column in ("task", *MACHINE))
+    for members in grouped(training, ("task", "track", *MACHINE)).values():
+        task, track, dtype, device, machine = (members[0][column] for column in ("task", "track", *MACHINE))
         apart = differing(members, RECIPE)
         scores = [score(same, apart) for same in grouped(members, ("variant", *RECIPE)).values()]
         scores.sort(
             key=lambda s: (-(s.accuracy.value if s.accuracy else -1.0), not is_reference(s.label), s.label)
         )
-        name = distinct(f"{slug(task)}-{dtype}-{device}", names)
+        name = distinct("-".join(filter(None, (slug(task), slug(track), dtype, device))), names)
         conditions = f"{_recipe(members[0], apart)} · {dtype} · {machine or device}"
-        found.append(Board(task, name, conditions, tuple(scores)))
+        conditions = f"track {track} · {conditions}" if track else conditions
+        found.append(Board(task, track, name, conditions, tuple(scores)))
     return found
+
+
+def titled(task: str, track: str) -> str:
+    """A task as a title names it, with the track where it has a name."""
+    return f"{task}, track {track}" if track else task
 
 
 def score(rows: Sequence[Row], apart: Sequence[str]) -> Score:

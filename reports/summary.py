@@ -31,7 +31,7 @@ SETTING: tuple[str, ...] = (
 # What a training cell has besides the variant, the task, and what repeats.
 RECIPE: tuple[str, ...] = (
     "causal", "heads", "head_dim", "layers", "ffn", "positions", "padding", "pooling", "dropout", "steps",
-    "batch", "learning_rate", "schedule", "warmup", "weight_decay", "clip", "evaluate_every",
+    "batch", "learning_rate", "schedule", "warmup", "weight_decay", "epsilon", "clip", "evaluate_every",
 )  # fmt: skip
 
 Key = tuple[object, ...]

@@ -144,14 +144,14 @@ def _accuracy(board: Board) -> Table:
         "Wilson interval of its test labels. Failed seeds are counted, not averaged; a row a seed in the CSV."
     )
     columns = (
-        "task", "variant", "causal", "seed", "repeat", "status", "reason", "accuracy", "accuracy_low",
-        "accuracy_high", "last_accuracy", "test_correct", "test_total", "whole_accuracy", "floor",
-        "steps_per_s", "train_tokens_per_s", "train_peak_mib", "parameters", "variant_parameters",
+        "task", "track", "variant", "causal", "seed", "repeat", "status", "reason", "accuracy",
+        "accuracy_low", "accuracy_high", "last_accuracy", "test_correct", "test_total", "whole_accuracy",
+        "floor", "steps_per_s", "train_tokens_per_s", "train_peak_mib", "parameters", "variant_parameters",
         "best_step", "layers", "heads", "head_dim", "ffn", "steps", "batch", "learning_rate", "dtype",
         "device", "machine",
     )  # fmt: skip
     data = [{column: row[column] for column in columns} for score in board.scores for row in score.rows]
-    title = f"Accuracy: {board.task}"
+    title = f"Accuracy: {board.title}"
     return Table(
         f"accuracy-{board.name}", title, note, head, tuple(rows), pd.DataFrame(data, columns=list(columns))
     )

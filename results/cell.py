@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from results.spec import Spec
+from results.tracks import broken
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
@@ -22,6 +23,7 @@ Device = Literal["cpu", "cuda"]
 Pass = Literal["fwd", "fwd_bwd", "step"]
 Scope = Literal["core", "layer", "model"]
 Positions = Literal["learned", "sinusoidal", "rotary", "none"]
+Track = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")]
 Inputs = Literal["normal", "heavy_tailed", "sink", "one_hot", "low_rank"]
 
 
@@ -179,6 +181,7 @@ class TrainingCell(_Point):
 
     protocol: Literal["training"] = "training"
     task: Spec = Field(description="the task and its options")
+    track: Track = Field(default="", description="protocol of training; two tracks share no table")
     layers: Count = Field(default=2, description="number of blocks")
     ffn: Count = Field(default=128, description="hidden width of the feed-forward sublayer")
     positions: Positions = Field(default="learned", description="how the network knows position")
@@ -193,13 +196,16 @@ class TrainingCell(_Point):
     steps: Count = Field(default=1000, description="optimizer steps")
     batch: Count = Field(default=32, description="sequences a step")
     learning_rate: Positive = Field(default=1e-3, description="peak of the schedule")
-    schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="cosine", description="from the peak to 0 after the warm-up (constant: stays)"
+    schedule: Literal["constant", "linear", "cosine", "one_cycle"] = Field(
+        default="cosine", description="how the rate moves, see bench.schedule"
     )
     warmup: Index = Field(default=100, description="steps of linear warm-up")
     weight_decay: Amount = Field(default=0.0, description="decoupled, AdamW")
-    clip: Positive = Field(default=1.0, description="largest norm of the gradient")
+    epsilon: Positive = Field(default=1e-8, description="added to the root of the mean square, AdamW")
+    clip: Amount = Field(default=1.0, description="largest norm of the gradient; 0: whatever it is")
     evaluate_every: Count = Field(default=100, description="steps between looks at the validation split")
+
+    later: ClassVar[frozenset[str]] = frozenset({"epsilon", "track"})
 
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
@@ -207,6 +213,10 @@ class TrainingCell(_Point):
             raise ValueError(f"a network trains in float32 or float64, not in {self.dtype} throughout")
         if self.positions == "rotary" and self.head_dim % 2:
             raise ValueError(f"rotary positions need an even head_dim, not {self.head_dim}")
+        if self.schedule == "one_cycle" and self.warmup > self.steps:
+            raise ValueError(f"warmup = {self.warmup} is longer than one cycle of steps = {self.steps}")
+        if reason := broken(self.track, dict(self)):
+            raise ValueError(reason)
         return self
 
 

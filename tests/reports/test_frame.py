@@ -123,5 +123,5 @@ def test_every_metric_says_its_unit_and_direction():
 
 def test_trainings_that_differ_in_anything_but_chance_are_apart():
     chance = {"seed", "repeat"}
-    elsewhere = {"protocol", "variant", "task", "dtype", "device", "sources"}
+    elsewhere = {"protocol", "variant", "task", "track", "dtype", "device", "sources"}
     assert set(RECIPE) == TrainingCell.model_fields.keys() - chance - elsewhere

@@ -2,12 +2,14 @@ import pandas as pd
 import pytest
 
 from reports.frame import frame
+from reports.plots import plots
 from reports.statistics import Estimate
 from reports.tables import tables
 from reports.words import faster, interval, natural, number, short, slug
 from results.cell import TrainingCell
 from results.gpu import Gpu
 from results.spec import Spec
+from results.tracks import TRACKS
 from tests.reports.runs import CALIBRATION, SHAPES, record, speed, speed_cells, training, variant_card
 
 
@@ -91,6 +93,35 @@ def test_different_recipes_are_not_averaged(written):
     ]
     table = tables(frame(written(record(cell, training(0.9)) for cell in cells)), {})[0]
     assert [one[0] for one in table.rows] == ["sdpa [learning_rate=0.001]", "sdpa [learning_rate=0.003]"]
+
+
+def test_no_table_and_no_plot_mixes_tracks(written):
+    promised = {"lra-small": 0.6, "lra-modern": 0.9, "": 0.7}
+    cells = [
+        TrainingCell.model_validate(
+            {"variant": "sdpa", "task": f"copy_back(distance={distance})", "seed": seed, "steps": 9,
+             "warmup": 3, **TRACKS.get(track, {}), "track": track}
+        )
+        for track in promised for distance in (8, 32) for seed in (0, 1)
+    ]  # fmt: skip
+    facts = [dict(cell.task.options) for cell in cells]
+    run = written(
+        record(cell, training(promised[cell.track] + 0.01 * cell.seed, **fact))
+        for cell, fact in zip(cells, facts, strict=True)
+    )
+    made = {table.title: table for table in tables(frame(run), {})}
+    assert len(made) == 6
+    for track, accuracy in promised.items():
+        title = "Accuracy: copy_back(distance=8)" + (f", track {track}" if track else "")
+        (line,) = made[title].rows
+        assert line[0] == "sdpa"
+        assert line[1].startswith(f"{100 * accuracy + 0.5:.1f} ")
+        assert list(made[title].data["track"]) == [track] * 2
+        assert made[title].note.startswith(f"track {track} · " if track else "2 layers, ")
+    assert len({table.name for table in made.values()}) == 6
+    drawn = plots(frame(run))
+    assert len({plot.name for plot in drawn}) == len(drawn) == 9  # throughput, and accuracy over distance
+    assert sum("lra-small" in plot.title for plot in drawn) == 3
 
 
 def test_comparison_says_who_is_faster(made):

@@ -3,6 +3,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from results.cell import CELLS, Cell, ComparisonCell, MemoryCell, SpeedCell, TrainingCell
 from results.spec import Spec
+from results.tracks import TRACKS
 
 READ = TypeAdapter[Cell](Cell)
 
@@ -61,14 +62,48 @@ def test_every_field_but_none_changes_identity():
     base = TrainingCell(variant=Spec(name="sdpa"), task=Spec(name="recall"))
     changes: dict[str, object] = {
         "variant": Spec(name="linear"), "task": Spec(name="text"), "causal": True, "heads": 8, "head_dim": 8,
-        "dtype": "float64", "device": "cuda", "seed": 1, "repeat": 1, "sources": "x", "layers": 3,
-        "ffn": 1, "positions": "none", "dropout": 0.5, "steps": 3, "batch": 3, "learning_rate": 0.5,
-        "schedule": "linear", "padding": "length", "pooling": "positions",
-        "warmup": 3, "weight_decay": 0.5, "clip": 0.5, "evaluate_every": 3,
+        "dtype": "float64", "device": "cuda", "seed": 1, "repeat": 1, "sources": "x", "track": "mine",
+        "layers": 3, "ffn": 1, "positions": "none", "dropout": 0.5, "steps": 3, "batch": 3,
+        "learning_rate": 0.5, "schedule": "linear", "padding": "length", "pooling": "positions",
+        "warmup": 3, "weight_decay": 0.5, "epsilon": 0.5, "clip": 0.5, "evaluate_every": 3,
     }  # fmt: skip
     assert changes.keys() == TrainingCell.model_fields.keys() - {"protocol"}
     ids = {TrainingCell(**{**dict(base), name: value}).id for name, value in changes.items()}
     assert len(ids | {base.id}) == len(changes) + 1
+
+
+def test_a_cycle_has_room_for_its_warm_up():
+    point = {"variant": "sdpa", "task": "recall", "schedule": "one_cycle", "steps": 10}
+    assert TrainingCell.model_validate({**point, "warmup": 10}).warmup == 10
+    with pytest.raises(ValidationError, match="warmup = 11 is longer than one cycle of steps = 10"):
+        TrainingCell.model_validate({**point, "warmup": 11})
+
+
+def small(**fields: object) -> TrainingCell:
+    promised = {"variant": "sdpa", "task": "recall", "track": "lra-small", "steps": 9, "warmup": 3}
+    return TrainingCell.model_validate({**promised, **TRACKS["lra-small"], **fields})
+
+
+def test_a_track_is_what_it_promises():
+    assert small(steps=5000, batch=4, warmup=1000, evaluate_every=50, seed=2).track == "lra-small"
+    for name, value in {"dropout": 0.2, "positions": "rotary", "epsilon": 1e-8, "clip": 1.0}.items():
+        with pytest.raises(ValidationError, match=f"the track lra-small has {name} = "):
+            small(**{name: value})
+        assert small(**{name: value}, track="mine").track == "mine"
+        assert small(**{name: value}, track="").track == ""
+
+
+def test_tracks_promise_what_cells_have():
+    for track, promised in TRACKS.items():
+        assert promised.keys() < TrainingCell.model_fields.keys(), track
+        point = {"variant": "sdpa", "task": "recall", "steps": 9, "warmup": 3, **promised, "track": track}
+        assert TrainingCell.model_validate(point).track == track
+
+
+@pytest.mark.parametrize("track", ["lra small", "-", "a/b", "Größe"])
+def test_the_name_of_a_track_may_stand_in_a_file_name(track: str):
+    with pytest.raises(ValidationError, match="track"):
+        small(track=track)
 
 
 @pytest.mark.parametrize("length", [0, -1, 1.5, "8", True])
