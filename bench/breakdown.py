@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.evaluation import Score
-from lra_tasks.interface import Examples, Groups, Task
+from lra_tasks.interface import IGNORE, Examples, Groups, Task
 from results.quality import Part, Quality, Span
 
 QUARTILES = (0.25, 0.5, 0.75)
@@ -28,7 +28,9 @@ def breakdown(task: Task, examples: Examples, score: Score, spans: Sequence[Span
             f"{type(task).__name__}.groups sorts {len(groups.of)} examples into {len(groups.names)} groups, "
             f"the last of which is {groups.of.max()}; there are {len(examples)} examples"
         )
+    _, counts = np.unique(examples.labels[examples.labels != IGNORE], return_counts=True)
     return Quality(
+        chance=float(counts.max() / counts.sum()),
         by_length=None if buckets is None else list(_parts(buckets, examples, score, guesses)),
         by_group=None if groups is None else list(_parts(groups, examples, score, guesses)),
         group=None if groups is None else groups.by,

@@ -6,15 +6,26 @@ from dataclasses import replace
 
 import pandas as pd
 
-from reports import fidelity, growth, reach
+from reports import fidelity, growth, quality, reach
 from reports.frame import LEFT, Row, rows_of
 from reports.metrics import METRICS
 from reports.palette import is_reference
-from reports.scores import Board, boards
+from reports.scores import boards
 from reports.statistics import Estimate
-from reports.summary import SETTING, Panel, Point, grouped, over, panels, place, settle_machines, worst
+from reports.summary import (
+    SETTING,
+    Panel,
+    Point,
+    grouped,
+    over,
+    panels,
+    place,
+    settle_machines,
+    survivors,
+    worst,
+)
 from reports.table import Table
-from reports.words import faster, interval, number, short, whole
+from reports.words import faster, interval, number, short
 from results.run import VariantCard
 from results.status import STATUSES
 
@@ -32,7 +43,7 @@ def tables(table: pd.DataFrame, cards: Mapping[str, VariantCard]) -> list[Table]
     fast, small = panels(rows, "speed", "latency_ms"), panels(rows, "memory", "peak_mib")
     found = [_grid(panel) for panel in (*fast, *_spent(rows), *small)]
     found += [fidelity.table(panel) for panel in panels(rows, "fidelity", "output_error")]
-    found += [_accuracy(board) for board in boards(rows)]
+    found += quality.tables(boards(rows))
     found += [_comparison(rows)] if any(row["protocol"] == "comparison" for row in rows) else []
     bars = [bar for board in reach.boards(rows) for bar in board.bars]
     found += [_reach(bars)] if bars else []
@@ -63,6 +74,8 @@ def _grid(panel: Panel) -> Table:
     note += ", with its 95 % interval" if panel.metric.interval else ""
     note += f"; then the ratio to {reference} (below 1 is {_praise(panel)})." if reference else "."
     note += _held_back(panel)
+    if any(point.survivors for point in panel.points):
+        note += " Where not all repetitions were measured, it is said of how many the value is."
     data = [_full(panel, point, reference) for variant in panel.variants for point in panel.of(variant)]
     head = ("variant", *(f"N = {short(length)}" for length in lengths))
     return Table(panel.name, panel.title, note, head, tuple(rows), pd.DataFrame(data))
@@ -92,7 +105,8 @@ def _entry(panel: Panel, point: Point | None, reference: str | None) -> str:
         # A call may be timed and its energy not be told.
         return "not told" if point.status == "ok" else point.status
     ratio = _to_reference(panel, point, reference) if point.variant != reference else None
-    return interval(point.estimate) + ("" if ratio is None else f" · {number(ratio, 2)}x")
+    words = (interval(point.estimate), "" if ratio is None else f"{number(ratio, 2)}x", point.survivors)
+    return " · ".join(word for word in words if word)
 
 
 def _to_reference(panel: Panel, point: Point, reference: str | None) -> float | None:
@@ -116,45 +130,12 @@ def _full(panel: Panel, point: Point, reference: str | None) -> Row:
             f"{column}_high": found.high,
             "samples": found.n,
         }
-    row["cells"] = len(point.rows)
+    row["cells"], row["survivors"] = len(point.rows), point.survivors or None
     row[f"ratio_to_{reference or 'reference'}"] = _to_reference(panel, point, reference)
     for other in BESIDE.get(column, ()):
         more = over(point.rows, METRICS[other])
         row[other] = None if more is None else more.value
     return row
-
-
-def _accuracy(board: Board) -> Table:
-    rows = [
-        (
-            score.label, interval(score.accuracy, factor=100), str(score.seeds), score.trouble or "none",
-            "" if score.floor is None else number(100 * score.floor),
-            number(score.median("steps_per_s")), number(score.median("train_tokens_per_s")),
-            number(score.median("train_peak_mib")), whole(score.first("parameters")),
-            whole(score.first("variant_parameters")),
-        )
-        for score in board.scores
-    ]  # fmt: skip
-    head = (
-        "variant", "accuracy (%)", "seeds", "failures", "floor (%)", "steps/s", "tokens/s", "peak (MiB)",
-        "parameters", "in attention",
-    )  # fmt: skip
-    note = (
-        f"{board.conditions}. Mean over the seeds with its 95 % t interval; a single seed stands with the "
-        "Wilson interval of its test labels. Failed seeds are counted, not averaged; a row a seed in the CSV."
-    )
-    columns = (
-        "task", "track", "variant", "causal", "seed", "repeat", "status", "reason", "accuracy",
-        "accuracy_low", "accuracy_high", "last_accuracy", "test_correct", "test_total", "whole_accuracy",
-        "floor", "steps_per_s", "train_tokens_per_s", "train_peak_mib", "parameters", "variant_parameters",
-        "best_step", "layers", "heads", "head_dim", "ffn", "steps", "batch", "learning_rate", "dtype",
-        "device", "machine",
-    )  # fmt: skip
-    data = [{column: row[column] for column in columns} for score in board.scores for row in score.rows]
-    title = f"Accuracy: {board.title}"
-    return Table(
-        f"accuracy-{board.name}", title, note, head, tuple(rows), pd.DataFrame(data, columns=list(columns))
-    )
 
 
 def _comparison(rows: Iterable[Row]) -> Table:
@@ -179,7 +160,10 @@ def _verdict(same: Sequence[Row]) -> Row:
     )
     ends = (None, None, None, None) if found is None else (found.value, found.low, found.high, found.n)
     row |= dict(zip(("ratio", "ratio_low", "ratio_high", "pairs"), ends, strict=True))
+    row["survivors"] = survivors(same, METRICS["time_ratio"]) or None
     row["verdict"] = row["status"] if found is None else faster(row["variant"], row["against"], found)
+    if row["survivors"]:
+        row["verdict"] += f" ({row['survivors']})"
     return row
 
 

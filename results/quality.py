@@ -51,6 +51,9 @@ class Quality(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    chance: float = Field(
+        ge=0.0, le=1.0, description="accuracy of one answer to all: share of the commonest test label"
+    )
     by_length: list[Part] | None = Field(description="from short to long; null where all lengths are equal")
     by_group: list[Part] | None = Field(description="null where the task names no groups")
     group: str | None = Field(description="what the groups are by, e.g. root operator; null as they are")

@@ -59,6 +59,7 @@ def test_equal_lengths_make_no_buckets():
 def test_parts_count_their_own_labels_beside_the_floor_of_the_whole_split():
     found = breakdown(Sorted(), sequences(), score([0, 1, 1, 0]))
     assert found.group == "parity"
+    assert found.chance == 0.75
     assert found.by_group is not None
     even, odd = found.by_group
     assert (even.name, even.shortest, even.longest, even.examples) == ("even", 2, 4, 3)
@@ -76,7 +77,9 @@ def test_labels_of_tokens_are_counted_where_they_are_asked():
     examples = Examples(np.ones(6, dtype=np.uint8), [2, 4], labels, output="token")
     found = breakdown(Honest(), examples.take([0]), score([1]))
     assert found.by_length is None
-    parts = breakdown(Honest(), examples, score([1, 2], [1, 3])).by_length
+    whole = breakdown(Honest(), examples, score([1, 2], [1, 3]))
+    assert whole.chance == 0.75
+    parts = whole.by_length
     assert parts is not None
     assert [(part.correct, part.total, part.floor) for part in parts] == [
         (1, 1, 1.0),
