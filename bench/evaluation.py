@@ -6,11 +6,12 @@ last exactly if each of its labels is the likeliest after the true ones before i
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from bench.calls import NotFinite
 from bench.model import Network
@@ -30,12 +31,16 @@ class Score:
         total: labels asked.
         whole: examples of which every label was predicted right; None where each has one.
         loss: mean loss of a label.
+        right: labels of each example that were predicted right, in the order of the split.
+        asked: labels of each example, likewise.
     """
 
     correct: int
     total: int
     whole: int | None
     loss: float
+    right: NDArray[np.int64] = field(repr=False, compare=False)
+    asked: NDArray[np.int64] = field(repr=False, compare=False)
 
     @property
     def accuracy(self) -> float:
@@ -50,18 +55,20 @@ def evaluate(network: Network, examples: Examples, cell: TrainingCell) -> Score:
         NotFinite: the loss is not a finite number.
     """
     order = np.argsort(examples.lengths, kind="stable")
-    correct = total = whole = 0
-    loss = 0.0
+    right, asked = (np.zeros(len(examples), dtype=np.int64) for _ in range(2))
+    seen, loss = 0, 0.0
     network.eval()
     with torch.no_grad():
         for batch in examples.batches(order, cell.batch * EVALUATION_BATCHES):
             placed = batch.to(cell.device)
             logits, labels = network.answer(placed).float(), placed.labels
-            asked = labels != IGNORE
-            right = (logits.argmax(-1) == labels) & asked
-            correct += int(right.sum())
-            total += int(asked.sum())
-            whole += int((right == asked).reshape(len(labels), -1).all(1).sum())
+            where = labels != IGNORE
+            hit = (logits.argmax(-1) == labels) & where
+            rows = order[seen : seen + len(labels)]
+            right[rows], asked[rows] = (
+                one.reshape(len(labels), -1).sum(1).cpu().numpy() for one in (hit, where)
+            )
+            seen += len(labels)
             loss += float(
                 F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="sum")
             )
@@ -69,4 +76,6 @@ def evaluate(network: Network, examples: Examples, cell: TrainingCell) -> Score:
     if not math.isfinite(loss):
         raise NotFinite(f"the loss of an evaluation was {loss}")
     several = examples.output in ("token", "seq2seq")
-    return Score(correct, total, whole if several else None, loss / total)
+    total = int(asked.sum())
+    whole = int((right == asked).sum()) if several else None
+    return Score(int(right.sum()), total, whole, loss / total, right, asked)

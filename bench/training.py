@@ -16,15 +16,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bench.breakdown import breakdown
 from bench.cache import Entry
 from bench.calls import DTYPES, NotFinite
 from bench.environment import synchronise
-from bench.evaluation import evaluate
+from bench.evaluation import Score, evaluate
 from bench.layers import Design
 from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Network
 from bench.roles import ROLES, Make, Role, causal_in, refuse_unless_fit
 from bench.schedule import adamw, bound, turn
+from bench.span import spans
 from bench.training_gate import check, variants
 from lra_tasks.interface import IGNORE, Batch, Examples, Task
 from results.cell import TrainingCell
@@ -46,9 +48,7 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
     gate = check(network, cell, train)
     torch.manual_seed(cell.seed)  # dropout draws from the global generator; the process is this cell's own
     best, best_step = fit(network, cell, train, validation, trace := Trace())
-    last = evaluate(network, test, cell)
-    network.load_state_dict(best)
-    score = evaluate(network, test, cell)
+    last, score = tested(network, best, test, cell)
     return Training(
         test_correct=score.correct,
         test_total=score.total,
@@ -71,7 +71,18 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         facts=dict(task.facts()),
         labels_sha256={split: told.labels_sha256 for split, told in Entry.of(task).all_told().items()},
         gate=gate,
+        # Last: what it needs of memory is not training's.
+        quality=breakdown(task, test, score, spans(network, test, cell.device)),
     )
+
+
+def tested(
+    network: Network, best: dict[str, Tensor], test: Examples, cell: TrainingCell
+) -> tuple[Score, Score]:
+    """The scores of the weights of the last step, and of the best, which the network then keeps."""
+    last = evaluate(network, test, cell)
+    network.load_state_dict(best)
+    return last, evaluate(network, test, cell)
 
 
 def splits(cell: TrainingCell, task: Task) -> tuple[Examples, Examples, Examples]:

@@ -20,6 +20,7 @@ __all__ = [
     "Batch",
     "Card",
     "Examples",
+    "Groups",
     "Output",
     "Split",
     "Task",
@@ -74,6 +75,21 @@ class Card:
         if label == IGNORE:
             return "-"
         return f"{label} ({self.names[label]})" if self.names else str(label)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Examples of a task sorted by something that makes them harder or easier.
+
+    Attributes:
+        by: what sorts them, e.g. "root operator".
+        names: of the groups.
+        of: the place in `names` of the group of each example, (examples,).
+    """
+
+    by: str
+    names: tuple[str, ...]
+    of: NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -152,6 +168,11 @@ class Task(ABC):
             name: float(np.mean(answers[asked] == examples.labels[asked]))
             for name, answers in self.guesses(examples).items()
         }
+
+    def groups(self, examples: Examples) -> Groups | None:
+        """The groups, none empty, in which accuracy is told apart beside that of all; none by default."""
+        del examples
+        return None
 
     def spell(self, tokens: NDArray[np.integer]) -> str:
         """The tokens of one sequence as people read them."""

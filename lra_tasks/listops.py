@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from lra_tasks.forest import DIGIT, OPERATOR, SYMBOLS, draw
 from lra_tasks.generation import distinct
 from lra_tasks.holdout import enough
-from lra_tasks.interface import SPLITS, Card, Examples, Split, Task, best_guess
+from lra_tasks.interface import SPLITS, Card, Examples, Groups, Split, Task, best_guess
 from lra_tasks.sources import released
 
 RELEASE = "listops-1000"
@@ -121,6 +121,11 @@ class ListOps(Task):
         """The floors: the commonest value, and the commonest under the first token."""
         root = examples.tokens[examples.starts[:-1]]
         return {**super().guesses(examples), "root operator": best_guess(root, examples.labels)}
+
+    def groups(self, examples: Examples) -> Groups:
+        """By the first token of the tree."""
+        roots, of = np.unique(examples.tokens[examples.starts[:-1]], return_inverse=True)
+        return Groups("root operator", tuple(SYMBOLS[root].lstrip("[") for root in roots), of)
 
 
 def encode(text: str) -> NDArray[np.uint8]:

@@ -48,4 +48,5 @@ def _errors(point: Point | None, metrics: Sequence[Metric]) -> str:
         return point.status
     found = [over(point.rows, metric) for metric in metrics]
     output, gradient, ratio = (number(one.value) if one is not None else "not finite" for one in found)
-    return f"{output} · {gradient} · {ratio}x"
+    words = (output, gradient, f"{ratio}x", point.survivors)
+    return " · ".join(word for word in words if word)

@@ -21,13 +21,17 @@ Row = dict[str, Any]
 
 LEFT = "left"  # the status of a planned cell that has no record; results.run counts it by this name
 
-_TRAINING = ("floor", "parameters", "variant_parameters", "test_correct", "test_total", "best_step")
+_TRAINING = (
+    "floor", "parameters", "variant_parameters", "test_correct", "test_total", "best_step", "examples",
+    "tokens",
+)  # fmt: skip
+_QUALITY = ("chance", "quality")
 _BEYOND = ("beyond", "beyond_status", "beyond_reason", "beyond_spent")
 _FIDELITY = ("not_finite", "rows")
 _WHOLE = (
     "heads", "head_dim", "seed", "repeat", "length", "batch", "warmup", "samples", "layers", "ffn", "steps",
     "evaluate_every", "parameters", "variant_parameters", "test_correct", "test_total", "best_step",
-    "shortest", "longest", "beyond", *_FIDELITY,
+    "examples", "tokens", "shortest", "longest", "beyond", *_FIDELITY,
 )  # fmt: skip
 _ORDER = [
     "protocol", "device", "dtype", "scope", "pass", "causal", "inputs", "task", "variant", "against",
@@ -42,9 +46,9 @@ def frame(run: Run) -> pd.DataFrame:
     `variant_name` and `task_name`, without options; `status` ("left" where there is no record),
     `reason`, `error`, `started_at`, `wall_s`; every metric of `reports.metrics`; of a reach the unit of
     its budget, the length `beyond` it, and what that spent or why it was not measured; what a training
-    says of its network and its floor, a fidelity of its rows; `fact_<name>` of the task; `gpu_<field>` of
-    what was seen of the GPU beside a speed; `machine`, what computed, in words; `env_<field>` of the
-    environment. What a cell does not have is missing, never 0.
+    says of its network, its floor and chance, and its `quality` as JSON; a fidelity of its rows;
+    `fact_<name>` of the task; `gpu_<field>` of what was seen of the GPU beside a speed; `machine`, what
+    computed, in words; `env_<field>` of the environment. What a cell does not have is missing, never 0.
     """
     plan, latest = run.plan(), run.latest()
     rows = [_recorded(record, plan) for record in latest.values()]
@@ -88,8 +92,8 @@ def _columns(rows: list[Row]) -> list[str]:
     return list(
         dict.fromkeys(
             ["cell_id", "protocol", "variant", "variant_name", *fields, "task_name", "status", "reason",
-             "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *_FIDELITY,
-             *facts, *gpu, "machine", *environment]
+             "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *_QUALITY,
+             *_FIDELITY, *facts, *gpu, "machine", *environment]
         )
     )  # fmt: skip
 
@@ -137,6 +141,8 @@ def _recorded(record: Record, plan: Plan | None) -> Row:
     if isinstance(record.measurement, Training):
         row |= record.measurement.model_dump(include=set(_TRAINING))
         row |= _facts(record.measurement.facts)
+        if (found := record.measurement.quality) is not None:
+            row |= {"chance": found.chance, "quality": found.model_dump_json()}
     if isinstance(record.measurement, Reach):
         row |= _beyond(record.measurement)
     return row

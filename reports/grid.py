@@ -37,6 +37,8 @@ def grid(panel: Panel) -> Table:
     note += ", with its 95 % interval" if panel.metric.interval else ""
     note += f"; then the ratio to {reference} (below 1 is {_praise(panel)})." if reference else "."
     note += _held_back(panel)
+    if any(point.survivors for point in panel.points):
+        note += " Where not all repetitions were measured, it is said of how many the value is."
     data = [full(panel, point, reference) for variant in panel.variants for point in panel.of(variant)]
     head = ("variant", *(f"N = {short(length)}" for length in lengths))
     return Table(panel.name, panel.title, note, head, tuple(rows), pd.DataFrame(data))
@@ -66,7 +68,8 @@ def _entry(panel: Panel, point: Point | None, reference: str | None) -> str:
         # A call may be timed and its energy not be told.
         return "not told" if point.status == "ok" else point.status
     ratio = _to_reference(panel, point, reference) if point.variant != reference else None
-    return interval(point.estimate) + ("" if ratio is None else f" · {number(ratio, 2)}x")
+    words = (interval(point.estimate), "" if ratio is None else f"{number(ratio, 2)}x", point.survivors)
+    return " · ".join(word for word in words if word)
 
 
 def _to_reference(panel: Panel, point: Point, reference: str | None) -> float | None:
@@ -91,7 +94,7 @@ def full(panel: Panel, point: Point, reference: str | None) -> Row:
             f"{column}_high": found.high,
             "samples": found.n,
         }
-    row["cells"] = len(point.rows)
+    row["cells"], row["survivors"] = len(point.rows), point.survivors or None
     row[f"ratio_to_{reference or 'reference'}"] = _to_reference(panel, point, reference)
     for other in BESIDE.get(column, ()):
         more = over(point.rows, METRICS[other])

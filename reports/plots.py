@@ -114,6 +114,7 @@ def _growth(panel: Panel, drawn: Mapping[str, Style]) -> Plot | None:
     notes = [
         f"Without a value at any length, {status}: {', '.join(names)}." for status, names in absent.items()
     ]
+    notes.append(_survivors(panel))
     notes.append(_whiskers(series, panel))
     rounding = tuple((float(length), error) for length, error in panel.rounding())
     if rounding:
@@ -125,6 +126,12 @@ def _growth(panel: Panel, drawn: Mapping[str, Style]) -> Plot | None:
     return Plot(
         panel.name, panel.title, panel.subtitle, _growth_alt(panel, series, failures), draw(chart, drawn)
     )
+
+
+def _survivors(panel: Panel) -> str:
+    """The points that some repetitions are missing from."""
+    said = [f"{p.variant} at {short(p.length)} {p.survivors}" for p in panel.points if p.survivors]
+    return f"Not of all repetitions: {'; '.join(said)}." if said else ""
 
 
 def _drawable(found: Estimate | None) -> bool:

@@ -4,7 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.frame import Row
-from reports.summary import SETTING, called, conditions, file_name, grouped, place, settle_machines, worst
+from reports.metrics import METRICS
+from reports.summary import (
+    SETTING,
+    called,
+    conditions,
+    file_name,
+    grouped,
+    place,
+    settle_machines,
+    survivors,
+    worst,
+)
 from reports.words import distinct, number, whole
 
 BUDGET = ("limit", "budget", *SETTING)
@@ -134,7 +145,9 @@ def _bar(setting: Mapping[str, object], rows: Sequence[Row]) -> Bar:
     ends = [row["beyond"] for row in known]
     beyond = None if None in ends else int(max(ends))
     status = nearest["beyond_status"] or "ok"
-    return Bar(variant, setting, unit, int(nearest["reach"]), beyond, shortest, _why(nearest), status)
+    left = survivors(rows, METRICS["reach"])
+    why = f"{_why(nearest)} ({left})" if left else _why(nearest)
+    return Bar(variant, setting, unit, int(nearest["reach"]), beyond, shortest, why, status)
 
 
 def _why(row: Row) -> str:

@@ -11,6 +11,12 @@ from reports.statistics import Estimate
 from reports.summary import RECIPE, differing, estimate, grouped, settle_machines
 from reports.words import distinct, slug
 
+# Fewer seeds say nothing of how far they scatter.
+FEWEST = 3
+# A training that ends no more than this above what one answer to all reaches has learned nothing. The highest
+# floor is no such bound: who knows the root operator of a tree has learned something, if not to solve it.
+NEAR_CHANCE = 0.02
+
 MACHINE: tuple[str, ...] = ("dtype", "device", "machine")
 
 
@@ -21,14 +27,22 @@ class Score:
     Attributes:
         label: the variant, with what sets its training apart where trainings differ.
         accuracy: mean over the seeds with its t interval; for one seed Wilson's interval of its labels.
+        deviation: sample standard deviation over the seeds; None of fewer than FEWEST.
+        seeds: those with an accuracy.
+        planned: all of them.
+        at_chance: how many of those with an accuracy are not NEAR_CHANCE above that of one answer to all;
+            None where a record does not say what that reaches.
         rows: one a seed, failed ones included.
     """
 
     variant: str
     label: str
     accuracy: Estimate | None
+    deviation: float | None
     floor: float | None
     seeds: int
+    planned: int
+    at_chance: int | None
     failures: tuple[str, ...]
     left: int
     rows: tuple[Row, ...]
@@ -38,6 +52,11 @@ class Score:
         metric = METRICS[column]
         known = [found.value for row in self.rows if (found := estimate(row, metric)) is not None]
         return statistics.median(known).value if known else None
+
+    def mean(self, column: str) -> float | None:
+        """The mean over the seeds of any number."""
+        known = [float(row[column]) for row in self.rows if row["status"] == "ok" and row[column] is not None]
+        return statistics.mean(known).value if known else None
 
     def first(self, column: str) -> float | None:
         """A column that all seeds share."""
@@ -99,25 +118,29 @@ def score(rows: Sequence[Row], apart: Sequence[str]) -> Score:
     """The score of rows that differ in seed and repetition alone; `apart` names what the label adds."""
     # Repetitions of one seed are one sample, not several.
     known: list[Estimate] = []
-    for same in grouped(rows, ("seed",)).values():
+    seeds = grouped(rows, ("seed",)).values()
+    for same in seeds:
         found = [one for row in same if (one := estimate(row, METRICS["accuracy"])) is not None]
         if len(found) == 1:
             known.append(found[0])
         elif found:
             known.append(statistics.over_repeats(found))
-    accuracy = None
-    if len(known) == 1:
-        accuracy = known[0]
-    elif known:
-        accuracy = _within(statistics.mean([one.value for one in known]))
+    values, accuracy = [one.value for one in known], known[0] if known else None
+    if len(known) > 1:
+        accuracy = _within(statistics.mean(values))
+    chances = [row["chance"] for row in rows if row["status"] == "ok"]
+    chance = None if None in chances or not chances else max(chances)
     variant = rows[0]["variant"]
     details = ", ".join(_word(column, rows[0][column]) for column in apart)
     return Score(
         variant=variant,
         label=f"{variant} [{details}]" if details else variant,
         accuracy=accuracy,
+        deviation=statistics.deviation(values) if len(known) >= FEWEST else None,
         floor=next((row["floor"] for row in rows if row["floor"] is not None), None),
         seeds=len(known),
+        planned=len(seeds),
+        at_chance=None if chance is None else sum(one <= chance + NEAR_CHANCE for one in values),
         failures=tuple(row["status"] for row in rows if row["status"] not in ("ok", LEFT)),
         left=sum(row["status"] == LEFT for row in rows),
         rows=tuple(rows),

@@ -27,7 +27,12 @@ SECTIONS = (
     ("fidelity", "Fidelity to softmax attention", ("fidelity-", "budget-"), "no fidelity cells"),
     ("growth", "Growth with N", ("exponents",), "too few lengths to fit the growth with N"),
     ("comparison", "Comparison", ("comparison",), "no comparison cells: no two variants were timed in turn"),
-    ("accuracy", "Accuracy", ("distance-", "load-", "accuracy-"), "no training cells: no accuracy is known"),
+    (
+        "accuracy",
+        "Accuracy",
+        ("distance-", "load-", "accuracy-", "ledger-", "span-"),
+        "no training cells: no accuracy is known",
+    ),
     ("status", "Without a value", ("status",), ""),
 )
 

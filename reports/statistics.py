@@ -87,8 +87,19 @@ def mean(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Estimate
     centre = float(np.mean(values))
     if n == 1:
         return Estimate(centre, None, None, 1)
-    reach = _t(n - 1, confidence) * float(np.std(values, ddof=1)) / n**0.5
+    reach = _t(n - 1, confidence) * deviation(values) / n**0.5
     return Estimate(centre, centre - reach, centre + reach, n)
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Sample standard deviation, of n - 1 degrees of freedom.
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError("a standard deviation needs at least two values")
+    return float(np.std(values, ddof=1))
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float], *, confidence: float = CONFIDENCE) -> Estimate:

@@ -4,6 +4,7 @@ A setting is everything about cells that must be equal before their numbers may 
 What repeats within a setting - repetitions and seeds - becomes one point.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,13 +33,17 @@ SCOPES = {
 
 @dataclass(frozen=True)
 class Point:
-    """What is known of one variant at one length: an estimate, or the status that stands for it."""
+    """What is known of one variant at one length: an estimate, or the status that stands for it.
+
+    `survivors` says of how many repetitions the estimate is, where others have none.
+    """
 
     variant: str
     length: int
     estimate: Estimate | None
     status: str
     rows: tuple[Row, ...]
+    survivors: str
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,19 @@ def over(rows: Sequence[Row], metric: Metric) -> Estimate | None:
     return statistics.over_repeats(known) if known else None
 
 
+def survivors(rows: Sequence[Row], metric: Metric) -> str:
+    """How many rows give a metric and why others do not, as "2 of 3, 1 oom"; "" if all do, or none."""
+    lost = Counter(_lack(row) for row in rows if estimate(row, metric) is None)
+    if not 0 < lost.total() < len(rows):
+        return ""
+    reasons = [f"{count} {reason}" for reason, count in sorted(lost.items())]
+    return ", ".join([f"{len(rows) - lost.total()} of {len(rows)}", *reasons])
+
+
+def _lack(row: Row) -> str:
+    return {LEFT: "not run", "ok": "without a value"}.get(status := str(row["status"]), status)
+
+
 def worst(rows: Sequence[Row]) -> str:
     """The status that stands for rows without an estimate: a failure before one not run yet."""
     return min((row["status"] for row in rows), key=lambda status: (status == LEFT, status == "ok", status))
@@ -194,7 +212,8 @@ def _point(metric: Metric, rows: list[Row]) -> Point:
     status = "ok" if found is not None else worst(rows)
     # A fidelity without an error is a measurement too: of numbers that are not finite.
     status = "nan" if found is None and status == "ok" and rows[0]["protocol"] == "fidelity" else status
-    return Point(rows[0]["variant"], int(rows[0]["length"]), found, status, tuple(rows))
+    lost = survivors(rows, metric)
+    return Point(rows[0]["variant"], int(rows[0]["length"]), found, status, tuple(rows), lost)
 
 
 def file_name(protocol: str, setting: Mapping[str, object]) -> str:

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pandas as pd
 
-from reports import fidelity, growth, hardware, reach
+from reports import fidelity, growth, hardware, quality, reach
 from reports.frame import LEFT, Row, rows_of
 from reports.grid import grid
 from reports.metrics import METRICS
-from reports.scores import Board, boards
+from reports.scores import boards
 from reports.statistics import Estimate
-from reports.summary import SETTING, Panel, grouped, over, panels, place, settle_machines, worst
+from reports.summary import SETTING, Panel, grouped, over, panels, place, settle_machines, survivors, worst
 from reports.table import Table
-from reports.words import faster, interval, number, short, whole
+from reports.words import faster, interval, number, short
 from results.run import VariantCard
 from results.status import STATUSES
 
@@ -27,7 +27,7 @@ def tables(table: pd.DataFrame, cards: Mapping[str, VariantCard]) -> list[Table]
     found = [grid(panel) for panel in (*fast, *_spent(rows), *small)]
     found += hardware.tables(rows)
     found += [fidelity.table(panel) for panel in panels(rows, "fidelity", "output_error")]
-    found += [_accuracy(board) for board in boards(rows)]
+    found += quality.tables(boards(rows))
     found += [_comparison(rows)] if any(row["protocol"] == "comparison" for row in rows) else []
     bars = [bar for board in reach.boards(rows) for bar in board.bars]
     found += [_reach(bars)] if bars else []
@@ -44,39 +44,6 @@ def _spent(rows: Sequence[Row]) -> list[Panel]:
         for panel in panels(rows, "speed", "energy_per_call_j")
         if any(point.estimate is not None for point in panel.points)
     ]
-
-
-def _accuracy(board: Board) -> Table:
-    rows = [
-        (
-            score.label, interval(score.accuracy, factor=100), str(score.seeds), score.trouble or "none",
-            "" if score.floor is None else number(100 * score.floor),
-            number(score.median("steps_per_s")), number(score.median("train_tokens_per_s")),
-            number(score.median("train_peak_mib")), whole(score.first("parameters")),
-            whole(score.first("variant_parameters")),
-        )
-        for score in board.scores
-    ]  # fmt: skip
-    head = (
-        "variant", "accuracy (%)", "seeds", "failures", "floor (%)", "steps/s", "tokens/s", "peak (MiB)",
-        "parameters", "in attention",
-    )  # fmt: skip
-    note = (
-        f"{board.conditions}. Mean over the seeds with its 95 % t interval; a single seed stands with the "
-        "Wilson interval of its test labels. Failed seeds are counted, not averaged; a row a seed in the CSV."
-    )
-    columns = (
-        "task", "track", "variant", "causal", "seed", "repeat", "status", "reason", "accuracy",
-        "accuracy_low", "accuracy_high", "last_accuracy", "test_correct", "test_total", "whole_accuracy",
-        "floor", "steps_per_s", "train_tokens_per_s", "train_peak_mib", "parameters", "variant_parameters",
-        "best_step", "layers", "heads", "head_dim", "ffn", "steps", "batch", "learning_rate", "dtype",
-        "device", "machine",
-    )  # fmt: skip
-    data = [{column: row[column] for column in columns} for score in board.scores for row in score.rows]
-    title = f"Accuracy: {board.title}"
-    return Table(
-        f"accuracy-{board.name}", title, note, head, tuple(rows), pd.DataFrame(data, columns=list(columns))
-    )
 
 
 def _comparison(rows: Iterable[Row]) -> Table:
@@ -101,7 +68,10 @@ def _verdict(same: Sequence[Row]) -> Row:
     )
     ends = (None, None, None, None) if found is None else (found.value, found.low, found.high, found.n)
     row |= dict(zip(("ratio", "ratio_low", "ratio_high", "pairs"), ends, strict=True))
+    row["survivors"] = survivors(same, METRICS["time_ratio"]) or None
     row["verdict"] = row["status"] if found is None else faster(row["variant"], row["against"], found)
+    if row["survivors"]:
+        row["verdict"] += f" ({row['survivors']})"
     return row
 
 

@@ -22,6 +22,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:#.{digits}g}".rstrip(".") if value else "0"
 
 
+def percent(share: float | None) -> str:
+    """A share in %, to three digits; "" for none."""
+    return "" if share is None else number(100 * share)
+
+
 def whole(value: float | None) -> str:
     """A count, with commas; "" for none."""
     return "" if value is None else f"{value:,.0f}"

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from results.calibration import Calibration
 from results.cell import Cell
 from results.fidelity import Fidelity
+from results.quality import Quality
 from results.reach import Reach
 from results.status import Status
 
@@ -183,6 +184,9 @@ class Training(_Row):
     )
     gate: Gate | None = Field(
         default=None, description="null where there is no dense twin, and in records of before the gate"
+    )
+    quality: Quality | None = Field(
+        default=None, description="of the best weights on the test split; null in older records"
     )
 
 

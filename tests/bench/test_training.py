@@ -246,6 +246,57 @@ def test_evaluation_sees_every_example_once():
     assert batched.loss == pytest.approx(one_by_one.loss, rel=1e-5)
 
 
+@pytest.mark.parametrize("padding", ["longest", "length"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "listops(length=48, test=50, train=64, validation=20)",
+        "recall(distance=4, length=24, pairs=2, keys=4, values=4, test=50, train=64, validation=20)",
+        "reverse(load=6, length=24, test=50, train=64, validation=20)",
+    ],
+)
+def test_an_evaluation_tells_each_example_apart(task: str, padding: str):
+    asked = cell(task=task, padding=padding)
+    source = catalogue.build(asked.task.name, asked.task.options)
+    examples = training.splits(asked, source)[2]
+    net = training.build(asked, VARIANTS["sdpa"], source)
+    whole = training.evaluate(net, examples, asked)
+    for row in (0, 17, 49):
+        one = training.evaluate(net, examples.take([row]), asked)
+        assert (whole.right[row], whole.asked[row]) == (one.correct, one.total)
+    assert (whole.right.sum(), whole.asked.sum()) == (whole.correct, whole.total)
+    if whole.whole is not None:
+        assert whole.whole == (whole.right == whole.asked).sum()
+
+
+def test_a_record_tells_lengths_groups_and_spans():
+    result = run(cell(task="listops(length=48, test=60, train=64, validation=20)"))
+    told = result.quality
+    assert told is not None
+    assert told.group == "root operator"
+    assert told.by_group is not None
+    assert [part.name for part in told.by_group] == ["MIN", "MAX", "MED", "SM"]
+    for parts in (told.by_length, told.by_group):
+        assert parts is not None
+        assert sum(part.correct for part in parts) == result.test_correct
+        assert sum(part.total for part in parts) == sum(part.examples for part in parts) == 60
+    # Who knows the root operator has the same floor in its groups, put together.
+    found = sum(part.total * (part.floor or 0.0) for part in told.by_group) / 60
+    assert found == pytest.approx(result.floor)
+    assert told.spans is not None
+    assert [(one.role, one.layer, len(one.tokens)) for one in told.spans] == [
+        ("encoder", 0, 2),
+        ("encoder", 1, 2),
+    ]
+    assert Training.model_validate_json(result.model_dump_json()) == result
+
+
+def test_a_record_of_before_lengths_groups_and_spans_is_read():
+    written = run(cell()).model_dump()
+    del written["quality"]
+    assert Training.model_validate(written).quality is None
+
+
 RAGGED = "listops(length=48, test=64, train=128, validation=64)"
 
 

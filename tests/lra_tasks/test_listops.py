@@ -305,3 +305,15 @@ def test_picture() -> None:
 def test_forest_speed(benchmark) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(0)
     assert len(benchmark(lambda: forest.draw(rng, 500, 2000))) > 250
+
+
+def test_groups_are_the_root_operators():
+    examples = Examples(
+        np.concatenate([trees := encode("[SM 1 2 ]"), encode("[MIN 1 [MAX 2 3 ] ]"), trees, encode("7")]),
+        [4, 7, 4, 1],
+        np.array([3, 1, 3, 7]),
+        output="sequence",
+    )
+    found = ListOps().groups(examples)
+    assert found.by == "root operator"
+    assert [found.names[place] for place in found.of] == ["SM", "MIN", "SM", "7"]

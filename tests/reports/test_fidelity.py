@@ -147,3 +147,13 @@ def test_the_page_has_a_section_of_fidelity(written, tmp_path):
     page = write_report(written(records()), tmp_path / "out").read_text()
     assert '<a href="#fidelity">Fidelity to softmax attention</a>' in page
     assert "budget-256-one_hot-noncausal-float32-cpu.svg" in page
+
+
+def test_an_error_of_some_repetitions_says_so(written):
+    made = [
+        record(cell("linear"), found(0.5)),
+        record(cell("linear", repeat=1), found(0.5, not_finite=7)),
+        record(cell("linear", repeat=2), ("oom", "too large")),
+    ]
+    (table, *_) = tables(frame(written(made)), {})
+    assert table.rows[0][1].endswith(" · 1 of 3, 1 oom, 1 without a value")

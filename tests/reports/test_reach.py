@@ -156,3 +156,11 @@ def test_page_has_a_section_of_its_own(run, tmp_path):
     assert "at least 1,048,576" in page
     assert "sdpa at least 1,048,576, linear 54,000, softmax 1,008" in page
     assert "<b>thing</b>" not in page
+
+
+def test_a_reach_of_some_repetitions_says_so(written):
+    cells = [cell("sdpa", repeat=repeat) for repeat in range(3)]
+    ends = [found(1008, 1056), ("timeout", "passed 60 s"), found(1024, 1056)]
+    (board,) = reach.boards(rows_of(frame(written(map(record, cells, ends)))))
+    assert board.bars[0].reach == 1008
+    assert board.bars[0].why.endswith(" (2 of 3, 1 timeout)")

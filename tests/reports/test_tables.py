@@ -72,10 +72,11 @@ def test_nothing_is_said_of_energy_and_clocks_where_nothing_is_known(made):
 def test_accuracy_counts_seeds_and_failures(made):
     table = made["accuracy-copy-back-distance-8-float32-cpu"]
     three, one, two = (row(table, label) for label in ("sdpa", "linear", "linformer(rank=64)"))
-    assert three[1:5] == ("96.0 [93.5, 98.5]", "3", "none", "25.0")
-    assert one[2] == "1"
+    assert three[1:8] == ("96.0 [93.5, 98.5]", "1.00", "40.0", "3 of 3", "none", "unknown", "25.0")
     assert one[1] == "91.0 [89.1, 92.6]"  # Wilson's of 910 in 1000
-    assert two[2:4] == ("2", "1 nan")
+    assert one[2:5] == ("", "40.0", "1 of 1")
+    assert two[4:6] == ("2 of 3", "1 nan")
+    assert two[2] == ""
     assert list(table.data["seed"][table.data["variant"] == "sdpa"]) == [0, 1, 2]
     assert len(table.data) == 13
 
@@ -109,7 +110,9 @@ def test_no_table_and_no_plot_mixes_tracks(written):
         record(cell, training(promised[cell.track] + 0.01 * cell.seed, **fact))
         for cell, fact in zip(cells, facts, strict=True)
     )
-    made = {table.title: table for table in tables(frame(run), {})}
+    every = tables(frame(run), {})
+    assert [table.name for table in every if len(set(table.data["track"])) != 1] == []
+    made = {table.title: table for table in every if table.title.startswith("Accuracy")}
     assert len(made) == 6
     for track, accuracy in promised.items():
         title = "Accuracy: copy_back(distance=8)" + (f", track {track}" if track else "")
