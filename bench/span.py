@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bench.distance import TOLERANCE, relative
+from bench.distance import relative
 from bench.entering import Entered, entering
 from bench.fidelity import sample
+from bench.gate import TOLERANCE
 from bench.model import Network
 from bench.roles import Role
 from bench.training_gate import core
