@@ -2,32 +2,26 @@
 
 Same network, optimizer, schedule, batches and seeds for every variant; only the attention differs. The
 weights that did best on the validation split are tested once, and so are those of the last step. What is
-scored is said in bench/evaluation.py.
+scored is said in bench/evaluation.py, how it learns in bench/fitting.py, from what in bench/feeding.py.
 """
-
-import copy
-import math
-import time
-from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from bench.cache import Entry
-from bench.calls import DTYPES, NotFinite
-from bench.environment import synchronise
+from bench.calls import DTYPES
 from bench.evaluation import evaluate
+from bench.fitting import fit, loss_of
 from bench.layers import Design
 from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Network
 from bench.roles import ROLES, Make, Role, causal_in, refuse_unless_fit
 from bench.training_gate import check, variants
-from lra_tasks.interface import IGNORE, Batch, Examples, Task
+from bench.weights import digest
+from lra_tasks.interface import Examples, Task
 from results.cell import TrainingCell
-from results.record import Evaluation, Training
+from results.record import Training
 from variants.interface import Dims, Variant
 
 
@@ -44,9 +38,9 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
     train, validation, test = splits(cell, task)
     gate = check(network, cell, train)
     torch.manual_seed(cell.seed)  # dropout draws from the global generator; the process is this cell's own
-    best, best_step = fit(network, cell, train, validation, trace := Trace())
-    last = evaluate(network, test, cell)
-    network.load_state_dict(best)
+    course = fit(network, cell, train, validation)
+    last, weights = evaluate(network, test, cell), digest(network.state_dict())
+    network.load_state_dict(course.best)
     score = evaluate(network, test, cell)
     return Training(
         test_correct=score.correct,
@@ -55,12 +49,13 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         test_whole_total=None if score.whole is None else len(test),
         test_loss=score.loss,
         last_test_correct=last.correct,
-        best_step=best_step,
-        evaluations=trace.evaluations,
-        train_s=sum(trace.step_s),
-        step_s=trace.step_s,
-        data_wait_s=trace.data_wait_s,
-        tokens=trace.tokens,
+        best_step=course.best_step,
+        weights_sha256=weights,
+        evaluations=course.evaluations,
+        train_s=sum(course.step_s),
+        step_s=course.step_s,
+        data_wait_s=course.data_wait_s,
+        tokens=course.tokens,
         examples=cell.steps * cell.batch,
         peak_bytes=step_peak(network, cell, train),
         rss_peak_bytes=rss_peak_bytes(),
@@ -93,16 +88,6 @@ def learned(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-class Trace:
-    """What training leaves behind beside the weights."""
-
-    def __init__(self) -> None:
-        self.evaluations: list[Evaluation] = []
-        self.step_s: list[float] = []
-        self.data_wait_s = 0.0
-        self.tokens = 0
-
-
 def build(cell: TrainingCell, make: Make, task: Task) -> Network:
     """The network of a cell. The variants of its layers and roles have different seeds.
 
@@ -131,87 +116,6 @@ def build(cell: TrainingCell, make: Make, task: Task) -> Network:
         seed=cell.seed,
     )
     return Network(design, variant)
-
-
-def fit(
-    network: Network, cell: TrainingCell, train: Examples, validation: Examples, trace: Trace
-) -> tuple[dict[str, Tensor], int]:
-    """Train for cell.steps steps; return the best weights by validation accuracy, and their step.
-
-    Of equal accuracies the earlier counts.
-
-    Raises:
-        NotFinite: the loss stopped being a finite number.
-    """
-    optimizer = torch.optim.AdamW(network.parameters(), lr=cell.learning_rate, weight_decay=cell.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, cell))
-    stream = batches(train, cell)
-    best: dict[str, Tensor] = {}
-    best_accuracy, best_step = -1.0, 0
-    losses: list[float] = []
-    network.train()
-    for step in range(1, cell.steps + 1):
-        synchronise(cell.device)
-        start = time.perf_counter()
-        batch = next(stream).to(cell.device)
-        trace.data_wait_s += time.perf_counter() - start
-        losses.append(update(network, optimizer, batch, cell))
-        schedule.step()
-        synchronise(cell.device)
-        trace.step_s.append(time.perf_counter() - start)
-        trace.tokens += int(batch.mask.sum()) + (targets(batch) if network.decoder is not None else 0)
-        if not math.isfinite(losses[-1]):
-            raise NotFinite(f"the loss was {losses[-1]} at step {step} of {cell.steps}")
-        if step % cell.evaluate_every == 0 or step == cell.steps:
-            score = evaluate(network, validation, cell)
-            mean_loss = sum(losses) / len(losses)
-            trace.evaluations.append(
-                Evaluation(step=step, train_loss=mean_loss, loss=score.loss, accuracy=score.accuracy)
-            )
-            losses.clear()
-            if score.accuracy > best_accuracy:
-                best, best_accuracy, best_step = copy.deepcopy(network.state_dict()), score.accuracy, step
-    return best, best_step
-
-
-def update(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, cell: TrainingCell) -> float:
-    """One step; returns its loss."""
-    loss = loss_of(network, batch)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), cell.clip)
-    optimizer.step()
-    return loss.item()
-
-
-def loss_of(network: Network, batch: Batch) -> Float[Tensor, ""]:
-    """Mean cross-entropy of the labels that a batch asks for."""
-    logits = network.answer(batch).flatten(0, -2).float()
-    return F.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORE)
-
-
-def targets(batch: Batch) -> int:
-    """Labels that a batch asks for."""
-    return int((batch.labels != IGNORE).sum())
-
-
-def rate(step: int, cell: TrainingCell) -> float:
-    """The learning rate after `step` steps, as a share of its peak."""
-    if step < cell.warmup:
-        return (step + 1) / cell.warmup
-    progress = (step - cell.warmup) / max(1, cell.steps - cell.warmup)
-    if cell.schedule == "constant":
-        return 1.0
-    return 1.0 - progress if cell.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
-def batches(examples: Examples, cell: TrainingCell) -> Iterator[Batch]:
-    """Training batches without end: epoch after epoch, each in an order of its own, all of equal size."""
-    random = np.random.default_rng(cell.seed)
-    while True:
-        order = random.permutation(len(examples))
-        for start in range(0, len(order) - cell.batch + 1, cell.batch):
-            yield examples.batch(order[start : start + cell.batch])
 
 
 def step_peak(network: Network, cell: TrainingCell, train: Examples) -> int:

@@ -159,6 +159,9 @@ class Training(_Row):
     test_loss: float
     last_test_correct: int = Field(description="the same with the weights of the last step")
     best_step: int = Field(description="step whose weights did best on validation")
+    weights_sha256: str | None = Field(
+        default=None, description="SHA-256 of the weights of the last step; null in older records"
+    )
     selected_on: Literal["validation"] = "validation"
     evaluations: list[Evaluation]
     train_s: float = Field(description="seconds of training steps alone, evaluation not counted")

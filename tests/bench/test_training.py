@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import cache, training, training_gate
+from bench import cache, fitting, schedule, training, training_gate
 from bench.calls import NotFinite
 from bench.gate import Wrong
 from bench.layers import Design, sinusoid
@@ -183,13 +183,13 @@ def test_pooling_all_positions_counts_padding_in():
 
 def test_batches_may_all_be_as_long_as_the_task(monkeypatch: pytest.MonkeyPatch):
     seen = set[int]()
-    real = training.update
+    real = fitting.update
 
     def update(net: Network, optimizer: torch.optim.Optimizer, batch: Batch, asked: TrainingCell) -> float:
         seen.add(batch.tokens.shape[1])
         return real(net, optimizer, batch, asked)
 
-    monkeypatch.setattr(training, "update", update)
+    monkeypatch.setattr(fitting, "update", update)
     lists = "listops(length=60, train=200, validation=20, test=20)"
     fields = {"task": lists, "steps": 6, "evaluate_every": 6}
     run(cell(**fields))
@@ -220,7 +220,7 @@ def test_what_training_records():
 
 def test_the_tested_weights_are_those_that_validation_chose(monkeypatch: pytest.MonkeyPatch):
     # A rate that wrecks the network after the first look makes the two differ.
-    monkeypatch.setattr(training, "rate", lambda step, _: 1.0 if step < 60 else 300.0)
+    monkeypatch.setattr(schedule, "rate", lambda step, _: 1.0 if step < 60 else 300.0)
     result = run(cell(steps=90, evaluate_every=30, clip=1e9))
     assert result.best_step < 90
     assert result.test_correct > result.last_test_correct
@@ -234,13 +234,13 @@ def test_a_loss_that_is_not_finite_ends_the_cell(monkeypatch: pytest.MonkeyPatch
         run(cell(), GivesNan)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
-def test_the_schedule_warms_up_and_ends(schedule: str):
-    asked = cell(schedule=schedule, steps=100, warmup=10)
-    rates = [training.rate(step, asked) for step in range(100)]
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine"])
+def test_the_schedule_warms_up_and_ends(name: str):
+    asked = cell(schedule=name, steps=100, warmup=10)
+    rates = [schedule.rate(step, asked) for step in range(100)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert max(rates) == rates[10] == 1.0
-    assert rates[-1] == 1.0 if schedule == "constant" else rates[-1] < 0.02
+    assert rates[-1] == 1.0 if name == "constant" else rates[-1] < 0.02
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
