@@ -7,6 +7,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,17 @@ class Course:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_accuracy: float = -1.0
     best_step: int = 0
+
+    def told(self) -> dict[str, Any]:
+        """What the record says of it, by the names of `Training`."""
+        return {
+            "best_step": self.best_step,
+            "evaluations": self.evaluations,
+            "train_s": sum(self.step_s),
+            "step_s": self.step_s,
+            "data_wait_s": self.data_wait_s,
+            "tokens": self.tokens,
+        }
 
 
 def fit(network: Network, cell: TrainingCell, train: Examples, validation: Examples) -> Course:
