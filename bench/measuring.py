@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from bench.asking import Asker, TimeUp
+from bench.checkpoints import EVERY_S
 from bench.disturbance import Machine, Usual, calibration, machine
 from bench.engines.limits import Limits
 from bench.engines.local import LocalEngine
@@ -25,6 +26,10 @@ from results.store import Writer
 
 # What is tried again on demand: anything that might end differently.
 FAULTS: tuple[Status, ...] = ("oom", "timeout", "nan", "wrong", "error", "contaminated")
+
+# What a training may go on from where it ended, when it is tried again: another limit, or a machine that is
+# well again, may carry it further. The rest would come to the same, or must be seen from the start.
+GOES_ON: tuple[Status, ...] = ("timeout", "oom", "error")
 
 # A cell that met disturbances so many times stays contaminated: the machine is not quiet.
 MOST_TRIES = 3
@@ -83,6 +88,7 @@ class Setup:
         outside: files of variants, `path.py:Class`.
         wanted: which of the missing cells.
         predictor: of what cells will take. It learns what is measured, and knows what it learnt before.
+        checkpoint_s: how often a training is kept, seconds; no part of a cell, as it decides nothing.
     """
 
     limits: Limits
@@ -90,6 +96,7 @@ class Setup:
     outside: tuple[str, ...] = ()
     wanted: Wanted = EVERY
     predictor: Predictor = field(default_factory=Predictor)
+    checkpoint_s: float = EVERY_S
 
 
 class Bench:
@@ -111,7 +118,15 @@ class Bench:
     ) -> None:
         """Nothing is measured yet; `latest` are the records that the run has."""
         self._run, self._setup, self._writer, self._engine = run, setup, writer, engine
-        self._asker = Asker(engine, setup.limits, run.logs(), setup.outside, setup.wanted.until)
+        self._asker = Asker(
+            engine,
+            setup.limits,
+            run.logs(),
+            setup.outside,
+            setup.wanted.until,
+            run.checkpoint,
+            setup.checkpoint_s,
+        )
         self._before = self._latest = latest
         # What another machine or device can do says nothing about this one.
         self._usual: dict[Machine, Usual] = defaultdict(Usual)
@@ -158,6 +173,8 @@ class Bench:
         self._learn(record)
         record = self._judged(record)
         self._writer.append(record)
+        if record.status not in GOES_ON:
+            self._run.checkpoint(record.cell_id).unlink(missing_ok=True)
         self.records.append(record)
         self._tries[record.cell_id] += 1
         self._setup.predictor.learn(record)

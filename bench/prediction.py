@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from results.cell import Cell
-from results.record import Memory, Record
+from results.record import Memory, Record, Training
 from results.run import VariantCard
 
 # What a cell is taken to last before any of its protocol has ended, seconds.
@@ -45,6 +45,8 @@ class Predictor:
         cell, found = record.cell, record.measurement
         if record.status == "unsupported":
             return
+        if isinstance(found, Training) and found.resumed_at:
+            return  # its wall time is that of its last part
         self._walls[cell.protocol].append(record.wall_s)
         self._times[_curve(cell, "protocol")][_length(cell)] = record.wall_s
         if isinstance(found, Memory):

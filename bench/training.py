@@ -11,11 +11,13 @@ from torch import nn
 
 from bench.cache import Entry
 from bench.calls import DTYPES
+from bench.checkpoints import Checkpoint
 from bench.evaluation import evaluate
-from bench.fitting import fit, loss_of
+from bench.fitting import SILENT, fit, loss_of
 from bench.layers import Design
 from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Network
+from bench.pulse import Pulse
 from bench.roles import ROLES, Make, Role, causal_in, refuse_unless_fit
 from bench.training_gate import check, variants
 from bench.weights import digest
@@ -25,8 +27,10 @@ from results.record import Training
 from variants.interface import Dims, Variant
 
 
-def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
-    """Train, choose by validation, test once.
+def measure(
+    cell: TrainingCell, make: Make, task: Task, checkpoint: Checkpoint | None = None, pulse: Pulse = SILENT
+) -> Training:
+    """Train, from the checkpoint on if there is one, choose by validation, test once.
 
     Raises:
         Unsupported: the variant does not have what the cell asks.
@@ -38,7 +42,7 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
     train, validation, test = splits(cell, task)
     gate = check(network, cell, train)
     torch.manual_seed(cell.seed)  # dropout draws from the global generator; the process is this cell's own
-    course = fit(network, cell, train, validation)
+    course = fit(network, cell, train, validation, checkpoint, pulse)
     last, weights = evaluate(network, test, cell), digest(network.state_dict())
     network.load_state_dict(course.best)
     score = evaluate(network, test, cell)
@@ -54,8 +58,7 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         examples=cell.steps * cell.batch,
         peak_bytes=step_peak(network, cell, train),
         rss_peak_bytes=rss_peak_bytes(),
-        parameters=learned(network),
-        variant_parameters=sum(learned(one) for one in variants(network)),
+        **sizes(network),
         floor=max(task.floors(test).values()),
         facts=dict(task.facts()),
         labels_sha256={split: told.labels_sha256 for split, told in Entry.of(task).all_told().items()},
@@ -76,6 +79,12 @@ def splits(cell: TrainingCell, task: Task) -> tuple[Examples, Examples, Examples
     if cell.padding == "length":
         made = {split: examples.padded_to(task.length) for split, examples in made.items()}
     return made["train"], made["validation"], made["test"]
+
+
+def sizes(network: Network) -> dict[str, int]:
+    """How many numbers the network learns, and its variants alone, by the names of `Training`."""
+    own = sum(learned(one) for one in variants(network))
+    return {"parameters": learned(network), "variant_parameters": own}
 
 
 def learned(module: nn.Module) -> int:

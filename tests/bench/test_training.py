@@ -185,9 +185,9 @@ def test_batches_may_all_be_as_long_as_the_task(monkeypatch: pytest.MonkeyPatch)
     seen = set[int]()
     real = fitting.update
 
-    def update(net: Network, optimizer: torch.optim.Optimizer, batch: Batch, asked: TrainingCell) -> float:
+    def update(learner: fitting.Learner, batch: Batch) -> float:
         seen.add(batch.tokens.shape[1])
-        return real(net, optimizer, batch, asked)
+        return real(learner, batch)
 
     monkeypatch.setattr(fitting, "update", update)
     lists = "listops(length=60, train=200, validation=20, test=20)"
