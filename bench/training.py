@@ -5,6 +5,8 @@ weights that did best on the validation split are tested once, and so are those 
 scored is said in bench/evaluation.py, how it learns in bench/fitting.py, from what in bench/feeding.py.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -81,7 +83,7 @@ def splits(cell: TrainingCell, task: Task) -> tuple[Examples, Examples, Examples
     return made["train"], made["validation"], made["test"]
 
 
-def sizes(network: Network) -> dict[str, int]:
+def sizes(network: Network) -> dict[str, Any]:
     """How many numbers the network learns, and its variants alone, by the names of `Training`."""
     own = sum(learned(one) for one in variants(network))
     return {"parameters": learned(network), "variant_parameters": own}
