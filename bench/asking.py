@@ -2,19 +2,23 @@
 
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from bench import reach
+from bench.checkpoints import EVERY_S
 from bench.engines.limits import Limits
 from bench.engines.local import Ended, LocalEngine
 from bench.environment import environment, oom_kills
+from bench.pulse import place
 from bench.turns import TimeUp
 from bench.worker import Answer, Question, measure
-from results.cell import Cell, ReachCell
+from results.cell import Cell, ReachCell, TrainingCell
 from results.reach import Probe
 from results.record import Record
 
@@ -29,6 +33,8 @@ class Asker:
         logs: folder for what they print.
         outside: files of variants, `path.py:Class`.
         until: when the run ends, by time.monotonic().
+        checkpoint: where a training is kept that is cut off; None for nowhere.
+        checkpoint_s: how often it is kept, seconds.
         _seconds: of the children of the cell at hand.
     """
 
@@ -37,6 +43,8 @@ class Asker:
     logs: Path
     outside: tuple[str, ...] = ()
     until: float | None = None
+    checkpoint: Callable[[str], Path] | None = None
+    checkpoint_s: float = EVERY_S
     _seconds: float = field(default=0.0, init=False)
 
     def record(self, cell: Cell) -> Record:
@@ -86,6 +94,7 @@ class Asker:
             outside=self.outside,
             length=length,
             device_memory_bytes=limits.device_memory_bytes,
+            **self._beside(cell),
         ).model_dump_json()
         log = self.logs / f"{cell.id if length is None else f'{cell.id}-{length}'}.log"
         kills = oom_kills()
@@ -95,6 +104,14 @@ class Asker:
             # The run's time was up, not the child's.
             raise TimeUp
         return answer(ended, limits, exhausted=kills is None or kills != oom_kills())
+
+    def _beside(self, cell: Cell) -> dict[str, Any]:
+        """The files of a training that are no record."""
+        if not isinstance(cell, TrainingCell):
+            return {}
+        kept = None if self.checkpoint is None else self.checkpoint(cell.id).absolute()
+        place(cell).unlink(missing_ok=True)  # that of an earlier attempt
+        return {"checkpoint": kept, "checkpoint_s": self.checkpoint_s, "pulse": place(cell)}
 
 
 def answer(ended: Ended, limits: Limits, *, exhausted: bool) -> Answer:

@@ -9,6 +9,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from bench.environment import environment
 from results.calibration import Calibration
 from results.cell import Device
 from results.gpu import Gpu
@@ -41,9 +42,15 @@ MOST_FOREIGN_SM = 0.05
 Machine = tuple[Device, str, int, str | None]
 
 
-def machine(device: Device, environment: Environment) -> Machine:
+def machine(device: Device, where: Environment) -> Machine:
     """What a reading is of: only those of one machine are alike, and of one device of it."""
-    return device, environment.host, environment.threads, environment.gpu
+    return device, where.host, where.threads, where.gpu
+
+
+def on_this_machine(record: Record) -> bool:
+    """Whether a record is of the machine and the device that this process would measure with."""
+    device = record.cell.device
+    return machine(device, record.environment) == machine(device, environment(device))
 
 
 class Judge:
@@ -56,9 +63,9 @@ class Judge:
         for record in records:
             self.learn(record)
 
-    def look(self, device: Device, environment: Environment, reading: Calibration) -> None:
+    def look(self, device: Device, where: Environment, reading: Calibration) -> None:
         """Take in a reading that stands by itself."""
-        self._usual[machine(device, environment)].learn(reading)
+        self._usual[machine(device, where)].learn(reading)
 
     def learn(self, record: Record) -> None:
         """Take in the reading of a record."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from bench.asking import Asker
-from bench.disturbance import Judge, machine
+from bench.checkpoints import EVERY_S
+from bench.disturbance import Judge, on_this_machine
 from bench.engines.limits import Limits
 from bench.engines.local import LocalEngine
 from bench.environment import environment
@@ -26,6 +27,10 @@ from results.store import Writer
 
 # What is tried again on demand: anything that might end differently.
 FAULTS: tuple[Status, ...] = ("oom", "timeout", "nan", "wrong", "error", "contaminated")
+
+# What a training may go on from where it ended, when it is tried again: another limit, or a machine that is
+# well again, may carry it further. The rest would come to the same, or must be seen from the start.
+GOES_ON: tuple[Status, ...] = ("timeout", "oom", "error")
 
 # A cell that met disturbances so many times stays contaminated: the machine is not quiet.
 MOST_TRIES = 3
@@ -86,6 +91,7 @@ class Setup:
         outside: files of variants, `path.py:Class`.
         wanted: which of the missing cells.
         predictor: of what cells will take. It learns what is measured, and knows what it learnt before.
+        checkpoint_s: how often a training is kept, seconds; no part of a cell, as it decides nothing.
     """
 
     limits: Limits
@@ -93,6 +99,7 @@ class Setup:
     outside: tuple[str, ...] = ()
     wanted: Wanted = EVERY
     predictor: Predictor = field(default_factory=Predictor)
+    checkpoint_s: float = EVERY_S
 
 
 class Bench:
@@ -114,7 +121,15 @@ class Bench:
     ) -> None:
         """Nothing is measured yet; `latest` are the records that the run has."""
         self._run, self._setup, self._writer, self._engine = run, setup, writer, engine
-        self._asker = Asker(engine, setup.limits, run.logs(), setup.outside, setup.wanted.until)
+        self._asker = Asker(
+            engine,
+            setup.limits,
+            run.logs(),
+            setup.outside,
+            setup.wanted.until,
+            run.checkpoint,
+            setup.checkpoint_s,
+        )
         self._before = self._latest = latest
         self._judge = Judge(latest.values())
         # A command that was told to try again starts to count anew.
@@ -192,6 +207,8 @@ class Bench:
         self._tries[record.cell_id] += 1
         record = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
         self._writer.append(record)
+        if record.status not in GOES_ON:
+            self._run.checkpoint(record.cell_id).unlink(missing_ok=True)
         self.records.append(record)
         self._setup.predictor.learn(record)
         self._setup.watcher.ended(record)
@@ -230,9 +247,3 @@ class Bench:
         """The sizes of the files of other commands."""
         files = self._run.path.glob("*.jsonl")
         return {path: path.stat().st_size for path in files if path != self._writer.path}
-
-
-def on_this_machine(record: Record) -> bool:
-    """Whether a record is of the machine and the device that this command measures with."""
-    device = record.cell.device
-    return machine(device, record.environment) == machine(device, environment(device))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 
 from results.cell import Cell, MemoryCell
-from results.record import Memory, Record
+from results.record import Memory, Record, Training
 from results.run import VariantCard
 
 # What a cell is taken to last before any of its protocol has ended, seconds; a search asks a dozen of them.
@@ -48,6 +48,8 @@ class Predictor:
         if found is None and record.status != "timeout":
             # What ended early says nothing of what lasts to its end.
             return
+        if isinstance(found, Training) and found.resumed_at:
+            return  # its wall time is that of its last part
         self._walls[cell.protocol].append(record.wall_s)
         self._times[_curve(cell)][_length(cell)] = record.wall_s
         if isinstance(found, Memory):

@@ -2,40 +2,39 @@
 
 Same network, optimizer, schedule, batches and seeds for every variant; only the attention differs. The
 weights that did best on the validation split are tested once, and so are those of the last step. What is
-scored is said in bench/evaluation.py.
+scored is said in bench/evaluation.py, how it learns in bench/fitting.py, from what in bench/feeding.py.
 """
 
-import copy
-import math
-import time
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from bench.breakdown import breakdown
 from bench.cache import Entry
-from bench.calls import DTYPES, NotFinite
-from bench.environment import synchronise
-from bench.evaluation import Score, evaluate
+from bench.calls import DTYPES
+from bench.checkpoints import Checkpoint
+from bench.evaluation import evaluate
+from bench.fitting import SILENT, fit, loss_of
 from bench.layers import Design
 from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Network
+from bench.pulse import Pulse
 from bench.roles import ROLES, Make, Role, causal_in, refuse_unless_fit
-from bench.schedule import adamw, bound, turn
 from bench.span import spans
 from bench.training_gate import check, variants
-from lra_tasks.interface import IGNORE, Batch, Examples, Task
+from bench.weights import digest
+from lra_tasks.interface import Examples, Task
 from results.cell import TrainingCell
-from results.record import Evaluation, Training
+from results.record import Training
 from variants.interface import Dims, Variant
 
 
-def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
-    """Train, choose by validation, test once.
+def measure(
+    cell: TrainingCell, make: Make, task: Task, checkpoint: Checkpoint | None = None, pulse: Pulse = SILENT
+) -> Training:
+    """Train, from the checkpoint on if there is one, choose by validation, test once.
 
     Raises:
         Unsupported: the variant does not have what the cell asks.
@@ -47,8 +46,10 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
     train, validation, test = splits(cell, task)
     gate = check(network, cell, train)
     torch.manual_seed(cell.seed)  # dropout draws from the global generator; the process is this cell's own
-    best, best_step = fit(network, cell, train, validation, trace := Trace())
-    last, score = tested(network, best, test, cell)
+    course = fit(network, cell, train, validation, checkpoint, pulse)
+    last, weights = evaluate(network, test, cell), digest(network.state_dict())
+    network.load_state_dict(course.best)
+    score = evaluate(network, test, cell)
     return Training(
         test_correct=score.correct,
         test_total=score.total,
@@ -56,17 +57,12 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         test_whole_total=None if score.whole is None else len(test),
         test_loss=score.loss,
         last_test_correct=last.correct,
-        best_step=best_step,
-        evaluations=trace.evaluations,
-        train_s=sum(trace.step_s),
-        step_s=trace.step_s,
-        data_wait_s=trace.data_wait_s,
-        tokens=trace.tokens,
+        weights_sha256=weights,
+        **course.told(),
         examples=cell.steps * cell.batch,
         peak_bytes=step_peak(network, cell, train),
         rss_peak_bytes=rss_peak_bytes(),
-        parameters=learned(network),
-        variant_parameters=sum(learned(one) for one in variants(network)),
+        **sizes(network),
         floor=max(task.floors(test).values()),
         facts=dict(task.facts()),
         labels_sha256={split: told.labels_sha256 for split, told in Entry.of(task).all_told().items()},
@@ -74,15 +70,6 @@ def measure(cell: TrainingCell, make: Make, task: Task) -> Training:
         # Last: what it needs of memory is not training's.
         quality=breakdown(task, test, score, spans(network, test, cell.device)),
     )
-
-
-def tested(
-    network: Network, best: dict[str, Tensor], test: Examples, cell: TrainingCell
-) -> tuple[Score, Score]:
-    """The scores of the weights of the last step, and of the best, which the network then keeps."""
-    last = evaluate(network, test, cell)
-    network.load_state_dict(best)
-    return last, evaluate(network, test, cell)
 
 
 def splits(cell: TrainingCell, task: Task) -> tuple[Examples, Examples, Examples]:
@@ -100,19 +87,15 @@ def splits(cell: TrainingCell, task: Task) -> tuple[Examples, Examples, Examples
     return made["train"], made["validation"], made["test"]
 
 
+def sizes(network: Network) -> dict[str, Any]:
+    """How many numbers the network learns, and its variants alone, by the names of `Training`."""
+    own = sum(learned(one) for one in variants(network))
+    return {"parameters": learned(network), "variant_parameters": own}
+
+
 def learned(module: nn.Module) -> int:
     """How many numbers a module learns."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
-class Trace:
-    """What training leaves behind beside the weights."""
-
-    def __init__(self) -> None:
-        self.evaluations: list[Evaluation] = []
-        self.step_s: list[float] = []
-        self.data_wait_s = 0.0
-        self.tokens = 0
 
 
 def build(cell: TrainingCell, make: Make, task: Task) -> Network:
@@ -143,76 +126,6 @@ def build(cell: TrainingCell, make: Make, task: Task) -> Network:
         seed=cell.seed,
     )
     return Network(design, variant)
-
-
-def fit(
-    network: Network, cell: TrainingCell, train: Examples, validation: Examples, trace: Trace
-) -> tuple[dict[str, Tensor], int]:
-    """Train for cell.steps steps; return the best weights by validation accuracy, and their step.
-
-    Of equal accuracies the earlier counts.
-
-    Raises:
-        NotFinite: the loss stopped being a finite number.
-    """
-    optimizer = adamw(network, cell)
-    stream = batches(train, cell)
-    best: dict[str, Tensor] = {}
-    best_accuracy, best_step = -1.0, 0
-    losses: list[float] = []
-    network.train()
-    for step in range(1, cell.steps + 1):
-        synchronise(cell.device)
-        start = time.perf_counter()
-        batch = next(stream).to(cell.device)
-        trace.data_wait_s += time.perf_counter() - start
-        turn(optimizer, step - 1, cell)
-        losses.append(update(network, optimizer, batch, cell))
-        synchronise(cell.device)
-        trace.step_s.append(time.perf_counter() - start)
-        trace.tokens += int(batch.mask.sum()) + (targets(batch) if network.decoder is not None else 0)
-        if not math.isfinite(losses[-1]):
-            raise NotFinite(f"the loss was {losses[-1]} at step {step} of {cell.steps}")
-        if step % cell.evaluate_every == 0 or step == cell.steps:
-            score = evaluate(network, validation, cell)
-            mean_loss = sum(losses) / len(losses)
-            trace.evaluations.append(
-                Evaluation(step=step, train_loss=mean_loss, loss=score.loss, accuracy=score.accuracy)
-            )
-            losses.clear()
-            if score.accuracy > best_accuracy:
-                best, best_accuracy, best_step = copy.deepcopy(network.state_dict()), score.accuracy, step
-    return best, best_step
-
-
-def update(network: Network, optimizer: torch.optim.Optimizer, batch: Batch, cell: TrainingCell) -> float:
-    """One step; returns its loss."""
-    loss = loss_of(network, batch)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    bound(network, cell)
-    optimizer.step()
-    return loss.item()
-
-
-def loss_of(network: Network, batch: Batch) -> Float[Tensor, ""]:
-    """Mean cross-entropy of the labels that a batch asks for."""
-    logits = network.answer(batch).flatten(0, -2).float()
-    return F.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORE)
-
-
-def targets(batch: Batch) -> int:
-    """Labels that a batch asks for."""
-    return int((batch.labels != IGNORE).sum())
-
-
-def batches(examples: Examples, cell: TrainingCell) -> Iterator[Batch]:
-    """Training batches without end: epoch after epoch, each in an order of its own, all of equal size."""
-    random = np.random.default_rng(cell.seed)
-    while True:
-        order = random.permutation(len(examples))
-        for start in range(0, len(order) - cell.batch + 1, cell.batch):
-            yield examples.batch(order[start : start + cell.batch])
 
 
 def step_peak(network: Network, cell: TrainingCell, train: Examples) -> int:

@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -10,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from bench import comparison, fidelity, memory, reach, speed, training
 from bench.calibration import between, calibrate
 from bench.calls import DTYPES, NotFinite
+from bench.checkpoints import EVERY_S, Checkpoint
 from bench.compiling import afresh
 from bench.engines.limits import limit_device_memory
 from bench.environment import mean_float32
 from bench.exhaustion import is_out_of_memory
 from bench.planning import sources
+from bench.pulse import Pulse
 from bench.resolver import Outside, Resolver
 from bench.scopes import Make
 from bench.twins import Wrong
@@ -42,6 +45,11 @@ class Question(BaseModel):
     """A cell to measure, files of variants that are not on the contents page, and a limit for the device.
 
     Of a search it is one length that is measured.
+
+    Attributes:
+        checkpoint: of a training, the file that it goes on from if it is there, and which it writes every
+            `checkpoint_s` seconds.
+        pulse: of a training, the file that says how far it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +58,9 @@ class Question(BaseModel):
     outside: tuple[str, ...] = ()
     length: int | None = None
     device_memory_bytes: int | None = None
+    checkpoint: Path | None = None
+    checkpoint_s: float = EVERY_S
+    pulse: Path | None = None
 
 
 class Answer(BaseModel):
@@ -104,7 +115,7 @@ def measure(question: str) -> str:
         _unchanged(asked.cell, resolver)
         start = time.perf_counter()
         with afresh():
-            measurement = _measure(asked.cell, resolver, asked.length)
+            measurement = _measure(asked, resolver)
         took = time.perf_counter() - start
         _as_it_was(before)
         _unchanged(asked.cell, resolver)
@@ -184,10 +195,11 @@ def _resolver(outside: tuple[str, ...]) -> Resolver:
     return Resolver(Outside.parse(text) for text in outside)
 
 
-def _measure(cell: Cell, resolver: Resolver, length: int | None) -> Measurement:
+def _measure(asked: Question, resolver: Resolver) -> Measurement:
+    cell = asked.cell
     if isinstance(cell, ReachCell):
-        assert length is not None, "a search asks for one length at a time"
-        cell = reach.at(cell, length)
+        assert asked.length is not None, "a search asks for one length at a time"
+        cell = reach.at(cell, asked.length)
 
     def make(spec: Spec) -> Make:
         return lambda dims: resolver.build(spec, dims, causal=cell.causal)
@@ -204,7 +216,10 @@ def _measure(cell: Cell, resolver: Resolver, length: int | None) -> Measurement:
     def in_role(dims: Dims, *, causal: bool) -> Variant:
         return resolver.build(cell.variant, dims, causal=causal)
 
-    return training.measure(cell, in_role, resolver.task(cell.task))
+    checkpoint = None
+    if asked.checkpoint is not None:
+        checkpoint = Checkpoint(asked.checkpoint, cell, asked.checkpoint_s)
+    return training.measure(cell, in_role, resolver.task(cell.task), checkpoint, Pulse(asked.pulse))
 
 
 def _fault(error: BaseException) -> Answer:

@@ -190,6 +190,9 @@ class TrainingCell(_Point):
         default="longest",
         description="batches are as long as their longest sequence, or all as the task's length",
     )
+    batching: Literal["shuffled", "buckets"] = Field(
+        default="shuffled", description="batches of any sequences together, or of similarly long ones"
+    )
     pooling: Literal["tokens", "positions"] = Field(
         default="tokens", description="a sequence is the mean of its tokens, or of all positions, padding too"
     )
@@ -206,7 +209,7 @@ class TrainingCell(_Point):
     clip: Amount = Field(default=1.0, description="largest norm of the gradient; 0: whatever it is")
     evaluate_every: Count = Field(default=100, description="steps between looks at the validation split")
 
-    later: ClassVar[frozenset[str]] = frozenset({"epsilon", "track"})
+    later: ClassVar[frozenset[str]] = frozenset({"batching", "epsilon", "track"})
 
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:

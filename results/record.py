@@ -160,11 +160,19 @@ class Training(_Row):
     test_loss: float
     last_test_correct: int = Field(description="the same with the weights of the last step")
     best_step: int = Field(description="step whose weights did best on validation")
+    weights_sha256: str | None = Field(
+        default=None, description="SHA-256 of the weights of the last step; null in older records"
+    )
     selected_on: Literal["validation"] = "validation"
     evaluations: list[Evaluation]
     train_s: float = Field(description="seconds of training steps alone, evaluation not counted")
     step_s: list[float] = Field(description="seconds of each training step, in order")
     data_wait_s: float = Field(description="seconds of train_s spent waiting for batches")
+    resumed_at: list[int] = Field(
+        default_factory=list,
+        description="steps at which it went on from a checkpoint, after it was killed or its time was up: "
+        "times of the record itself are those of the last process, train_s and step_s of all of them",
+    )
     tokens: int = Field(description="real tokens trained on, those of targets included")
     examples: int = Field(description="sequences trained on, repeats counted")
     peak_bytes: int = Field(

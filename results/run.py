@@ -4,6 +4,7 @@ results/<run>/plan-<digest>.json      what was planned; the newest is the one in
 results/<run>/<writer>.jsonl          records, see results.store
 results/<run>/logs/<cell id>.log      what the cell's process printed, where it printed anything; of a search
                                       <cell id>-<length>.log for each length
+results/<run>/checkpoints/<cell id>.pt  what a training that is cut off goes on from; gone once it has ended
 """
 
 import hashlib
@@ -114,6 +115,10 @@ class Run:
     def logs(self) -> Path:
         """Where what the cells printed is kept."""
         return self.path / "logs"
+
+    def checkpoint(self, cell_id: str) -> Path:
+        """Where a training that is cut off leaves what the next attempt goes on from."""
+        return self.path / "checkpoints" / f"{cell_id}.pt"
 
     def keep(self, plan: Plan) -> None:
         """Put this plan in force. The same plan twice is one file."""

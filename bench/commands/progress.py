@@ -5,10 +5,20 @@ from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from bench.commands.clock import clock
 from bench.prediction import Predictor
+from bench.pulse import Beat, felt, place
 from results.cell import Cell, ComparisonCell, FidelityCell, ReachCell, TrainingCell
 from results.record import Record
 
@@ -95,6 +105,23 @@ class Lines(_Counting):
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+class Live(ProgressColumn):
+    """How far the training at hand is, by its pulse."""
+
+    def render(self, task: Task) -> Text:
+        """Empty between trainings, and before the first step."""
+        path = task.fields["pulse"]
+        beat = None if path is None else felt(path)
+        return Text("" if beat is None else lively(beat))
+
+
+def lively(beat: Beat) -> str:
+    """A beat in words: step, loss, accuracy on validation and the time that is left."""
+    loss = "" if beat.loss is None else f", loss {beat.loss:.3g}"
+    seen = "" if beat.accuracy is None else f", validation {beat.accuracy:.1%}"
+    return f"step {beat.step}/{beat.steps}{loss}{seen}, {clock(beat.left_s)} left"
+
+
 class Bar(_Counting):
     """A bar with counts, time left and the cell at hand; cells without a measurement stay above it."""
 
@@ -107,10 +134,11 @@ class Bar(_Counting):
             TextColumn("{task.fields[left]} cells, {task.fields[time]} left"),
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
+            Live(),
             console=console,
             refresh_per_second=2,  # a display must not disturb what is measured beside it
         )
-        self._task = self._progress.add_task("", total=None, failed=0, left=0, time="?")
+        self._task = self._progress.add_task("", total=None, failed=0, left=0, time="?", pulse=None)
 
     def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
         """Set the bar to what is done already."""
@@ -120,7 +148,8 @@ class Bar(_Counting):
 
     def started(self, cell: Cell) -> None:
         """Name the cell at hand."""
-        self._progress.update(self._task, description=escape(describe(cell)))
+        pulse = place(cell) if isinstance(cell, TrainingCell) else None
+        self._progress.update(self._task, description=escape(describe(cell)), pulse=pulse)
 
     def ended(self, record: Record) -> None:
         """Move on; keep a line about a cell without a measurement."""

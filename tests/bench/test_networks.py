@@ -9,6 +9,7 @@ import lra_tasks
 from bench import training, training_gate
 from bench.entering import Entered
 from bench.evaluation import evaluate
+from bench.fitting import fit
 from bench.model import Network
 from bench.planning import unsupported
 from bench.resolver import Resolver
@@ -246,10 +247,7 @@ def greedy(net: Network, examples: Examples) -> int:
 def test_whole_targets_are_those_that_greedy_decoding_says():
     task, asked = HonestTarget(), cell()
     net = training.build(asked, VARIANTS["sdpa"], task)
-    trace = training.Trace()
-    training.fit(
-        net, cell(steps=150, evaluate_every=150), task.examples("train"), task.examples("test"), trace
-    )
+    fit(net, cell(steps=150, evaluate_every=150), task.examples("train"), task.examples("test"))
     score = evaluate(net, task.examples("test"), asked)
     assert 0 < score.whole < 100
     with torch.no_grad():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import cache, schedule, training, training_gate
+from bench import cache, fitting, schedule, training, training_gate
 from bench.calls import NotFinite
 from bench.layers import Design, sinusoid
 from bench.model import Network
@@ -183,13 +183,13 @@ def test_pooling_all_positions_counts_padding_in():
 
 def test_batches_may_all_be_as_long_as_the_task(monkeypatch: pytest.MonkeyPatch):
     seen = set[int]()
-    real = training.update
+    real = fitting.update
 
-    def update(net: Network, optimizer: torch.optim.Optimizer, batch: Batch, asked: TrainingCell) -> float:
+    def update(learner: fitting.Learner, batch: Batch) -> float:
         seen.add(batch.tokens.shape[1])
-        return real(net, optimizer, batch, asked)
+        return real(learner, batch)
 
-    monkeypatch.setattr(training, "update", update)
+    monkeypatch.setattr(fitting, "update", update)
     lists = "listops(length=60, train=200, validation=20, test=20)"
     fields = {"task": lists, "steps": 6, "evaluate_every": 6}
     run(cell(**fields))
