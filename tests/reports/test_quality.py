@@ -190,7 +190,7 @@ def test_a_point_says_of_how_many_repetitions_it_is(written):
         record(other := SpeedCell(variant=Spec.parse("linear"), length=256), speed(other))
     ]
     table = frame(written(records))
-    (grid, _) = tables(table, {})
+    (grid, *_) = tables(table, {})
     shown = {row[0]: row[1] for row in grid.rows}
     assert shown["sdpa"].endswith(" · 1 of 3, 2 oom")
     assert "of" not in shown["linear"]
