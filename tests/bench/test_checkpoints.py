@@ -281,9 +281,9 @@ def matrix(steps: int, timeout_s: float) -> Matrix:
 
 
 def test_a_cell_whose_time_was_up_goes_on_when_it_is_tried_again(tmp_path: Path):
-    made, run_ = plan(matrix(700, 60.0), Resolver()), Run(tmp_path)
+    made, run_ = plan(matrix(5000, 60.0), Resolver()), Run(tmp_path)
     (asked,) = made.cells
-    short = Setup(Limits(2.0, 2**33), Silent(), checkpoint_s=0.1)
+    short = Setup(Limits(8.0, 2**33), Silent(), checkpoint_s=0.1)
     (record,) = execute(run_, made, short)
     assert record.status == "timeout"
     kept = run_.checkpoint(asked.id)

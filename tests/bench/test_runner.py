@@ -242,6 +242,8 @@ def test_a_package_of_the_same_name_in_the_users_folder_is_not_ours(tmp_path: Pa
 
 def test_ctrl_c_while_the_server_starts_is_no_traceback(tmp_path: Path, script: list[str]):
     """Ctrl-C goes to every process of a terminal's group, and the server imports for seconds."""
+    with (tmp_path / "m.toml").open("a") as matrix:
+        matrix.write(f"axes = {{ repeat = {list(range(99))} }}\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         script, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -242,7 +242,7 @@ def test_materialised_softmax_reaches_as_far_as_its_formula(tmp_path: Path) -> N
 
 def test_time_is_searched_with_the_calls_that_decided(tmp_path: Path) -> None:
     record = measured(
-        tmp_path, "softmax", limit="time", budget=5.0, shortest=64, longest=4096, resolution=0.5
+        tmp_path, "softmax", limit="time", budget=40.0, shortest=64, longest=4096, resolution=0.5
     )
     found = record.measurement
     assert isinstance(found, Reach)
@@ -250,7 +250,7 @@ def test_time_is_searched_with_the_calls_that_decided(tmp_path: Path) -> None:
     for probe in found.probes:
         assert probe.samples_s is not None
         assert len(probe.samples_s) == reach.SAMPLES
-        assert probe.fits == (1e3 * sorted(probe.samples_s)[reach.SAMPLES // 2] <= 5.0)
+        assert probe.fits == (1e3 * sorted(probe.samples_s)[reach.SAMPLES // 2] <= 40.0)
     assert isinstance(Record.model_validate_json(record.model_dump_json()).measurement, Reach)
 
 

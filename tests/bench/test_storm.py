@@ -196,7 +196,7 @@ def test_a_file_that_raises_while_it_is_imported_ends_the_command_and_says_so(tm
 
 
 MANY = 'cell_timeout_s = 60\n[[sweep]]\nprotocol = "memory"\nbaseline = { length = 16 }\n' + axes(
-    [*QUICK, "sdpa", "mean"], f", repeat = {list(range(7))}"
+    [*QUICK, "sdpa", "mean"], f", repeat = {list(range(12))}"
 )
 
 
