@@ -19,7 +19,8 @@ from reports.words import distinct, natural
 # What a training cell has besides the variant, the task, and what repeats.
 RECIPE: tuple[str, ...] = (
     "causal", "heads", "head_dim", "layers", "ffn", "positions", "padding", "pooling", "dropout", "steps",
-    "batch", "learning_rate", "schedule", "warmup", "weight_decay", "epsilon", "clip", "evaluate_every", "batching",
+    "batch", "learning_rate", "schedule", "warmup", "weight_decay", "epsilon", "clip", "evaluate_every",
+    "batching",
 )  # fmt: skip
 
 Key = tuple[object, ...]
