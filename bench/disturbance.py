@@ -9,7 +9,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from bench.environment import environment
 from results.calibration import Calibration
 from results.cell import Device
 from results.gpu import Gpu
@@ -45,12 +44,6 @@ Machine = tuple[Device, str, int, str | None]
 def machine(device: Device, where: Environment) -> Machine:
     """What a reading is of: only those of one machine are alike, and of one device of it."""
     return device, where.host, where.threads, where.gpu
-
-
-def on_this_machine(record: Record) -> bool:
-    """Whether a record is of the machine and the device that this process would measure with."""
-    device = record.cell.device
-    return machine(device, record.environment) == machine(device, environment(device))
 
 
 class Judge:

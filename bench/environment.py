@@ -40,6 +40,11 @@ def environment(device: Device) -> Environment:
     )
 
 
+def devices() -> list[Device]:
+    """Those that are here."""
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
 def synchronise(device: Device) -> None:
     """Wait until the device has nothing left to do. On a CPU it never has."""
     if device == "cuda":

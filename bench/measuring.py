@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 
 from bench.asking import Asker
 from bench.checkpoints import EVERY_S
-from bench.disturbance import Judge, on_this_machine
+from bench.disturbance import Judge, machine
 from bench.engines.limits import Limits
 from bench.engines.local import LocalEngine
-from bench.environment import environment
+from bench.environment import devices, environment
 from bench.order import Shard
 from bench.prediction import Predictor
 from bench.turns import TimeUp, turn
@@ -193,8 +193,9 @@ class Bench:
 
     def reconsider(self) -> None:
         """Judge what earlier commands measured here, by all that is known: a killed one never looked back."""
+        here = [machine(device, environment(device)) for device in devices()]
         for record in self._before.values():
-            if not on_this_machine(record):
+            if machine(record.cell.device, record.environment) not in here:
                 continue
             judged = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
             if judged.status != record.status:

@@ -145,7 +145,7 @@ def _sound_start() -> Generator[None]:
     resource_tracker.ensure_running()
     before = dict(os.environ)
     # An import may make this folder, and nobody removes it.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(util.get_temp_dir(), "inductor"))  # noqa: PTH118
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(util.get_temp_dir()) / "inductor"))
     os.environ |= {
         "PYTHONSAFEPATH": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),

@@ -162,6 +162,16 @@ def test_what_this_machine_could_do_before_is(tmp_path: Path):
     assert [getattr(cell, "length", 0) for cell in heard.queued] == [16]
 
 
+def test_what_was_measured_on_a_device_that_is_not_here_is_let_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bench.environment.torch.cuda.is_available", lambda: False)
+    asked = speed_cell(length=512).model_copy(update={"device": "cuda"})
+    there = _earlier(512, environment("cpu")).model_copy(update={"cell": asked, "cell_id": asked.id})
+    _, engine, _, _ = go(tmp_path, [QUIET] * 5, latest=[there])
+    assert engine.asked == [*LENGTHS]
+
+
 def _earlier(length: int, where: Environment, gemm: float = QUIET) -> Record:
     """A record of an earlier command, which found its machine quiet or as said."""
     reading = Calibration(gemm_flops_per_s=(gemm, gemm), copy_bytes_per_s=(1.0, 1.0))

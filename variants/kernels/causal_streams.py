@@ -70,7 +70,7 @@ def attend_causal(plan: Plan, call: Call) -> tuple[Float[Tensor, "B H N D"], Seq
     return out, states
 
 
-def _chunks(plan: Plan, call: Call) -> list[list[Slab]]:
+def _chunks(plan: Plan, call: Call) -> Sequence[Sequence[Slab]]:
     width = plan.of_k.width or call.k.shape[-1]
     return slabs(call.k, width, most_rows=chunk_length(call.k.shape[2], width))
 

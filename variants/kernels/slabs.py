@@ -1,5 +1,7 @@
 """Slabs: some rows of some examples at a time, so that what is computed of them stays in the caches."""
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -46,7 +48,7 @@ class Slab(NamedTuple):
 
 def slabs(
     x: Float[Tensor, "B H N D"], width: int, *, most_rows: int | None = None, backward: bool = False
-) -> list[list[Slab]]:
+) -> Sequence[Sequence[Slab]]:
     """All rows of x: for some examples after others, their slabs in order.
 
     Args:
@@ -57,13 +59,21 @@ def slabs(
     """
     batch, heads, n, _ = x.shape
     size = (SLAB if x.device.type == "cpu" else SLAB_ELSEWHERE) // (1 + backward)
+    return _cut(batch, heads, n, width, size, most_rows)
+
+
+@lru_cache(maxsize=256)
+def _cut(
+    batch: int, heads: int, n: int, width: int, size: int, most_rows: int | None
+) -> Sequence[Sequence[Slab]]:
+    """The slabs of one shape, kept: every call asks for them, and a short one would wait for them."""
     most = most_rows or max(size // (heads * width), FEWEST_ROWS)
     rows = most_rows or -(-n // -(-n // most))
     examples = max(size // (heads * width * min(rows, n)), 1)
-    return [
-        [Slab(slice(b, min(b + examples, batch)), slice(i, min(i + rows, n))) for i in range(0, n, rows)]
+    return tuple(
+        tuple(Slab(slice(b, min(b + examples, batch)), slice(i, min(i + rows, n))) for i in range(0, n, rows))
         for b in range(0, batch, examples)
-    ]
+    )
 
 
 def empty_like(x: Float[Tensor, "B H N D"], width: int) -> Float[Tensor, "B H N W"]:
