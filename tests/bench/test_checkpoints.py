@@ -19,7 +19,7 @@ from bench.matrix import Matrix
 from bench.measuring import Setup, Wanted
 from bench.planning import plan, sources
 from bench.prediction import Predictor
-from bench.resolver import Resolver
+from bench.resolver import Outside, Resolver
 from bench.runner import execute
 from bench.weights import digest
 from bench.worker import Answer, Question, measure
@@ -273,25 +273,46 @@ def test_a_cell_killed_five_times_at_random_steps_has_the_weights_of_one_that_wa
     assert told(found) == told(expected)
 
 
-def matrix(steps: int, timeout_s: float) -> Matrix:
+def matrix(steps: int, timeout_s: float, variant: str = "sdpa") -> Matrix:
     fields = cell(steps=steps, evaluate_every=100).model_dump(mode="json", exclude={"variant", "protocol"})
     del fields["sources"]
-    sweep = {"protocol": "training", "baseline": fields, "axes": {"variant": ["sdpa"]}}
+    sweep = {"protocol": "training", "baseline": fields, "axes": {"variant": [variant]}}
     return Matrix.model_validate({"name": "cut", "cell_timeout_s": timeout_s, "sweep": [sweep]})
 
 
+# Hangs as soon as there is a checkpoint, as long as a file says so: on any machine the time is up in the
+# middle of the training, and not when the training is done again.
+HANGS = """
+import time
+from pathlib import Path
+from variants.full.sdpa import Sdpa
+HERE = Path(__file__).parent
+class Own(Sdpa):
+    def forward(self, q, k, v, *, key_mask=None):
+        while (HERE / "hangs").exists() and any(HERE.glob("run/checkpoints/*.pt")):
+            time.sleep(0.01)
+        return super().forward(q, k, v, key_mask=key_mask)
+"""
+
+
 def test_a_cell_whose_time_was_up_goes_on_when_it_is_tried_again(tmp_path: Path):
-    made, run_ = plan(matrix(5000, 60.0), Resolver()), Run(tmp_path)
+    own, hangs = tmp_path / "own.py", tmp_path / "hangs"
+    own.write_text(HANGS)
+    hangs.touch()
+    outside = Outside.parse(f"{own}:Own")
+    made, run_ = plan(matrix(40, 60.0, "Own"), Resolver([outside])), Run(tmp_path / "run")
     (asked,) = made.cells
-    short = Setup(Limits(8.0, 2**33), Silent(), checkpoint_s=0.1)
+    short = Setup(Limits(30.0, 2**33), Silent(), (outside.reference,), checkpoint_s=0.0)
     (record,) = execute(run_, made, short)
     assert record.status == "timeout"
     kept = run_.checkpoint(asked.id)
     assert kept.exists()
-    (record,) = execute(run_, made, Setup(Limits(120.0, 2**33), Silent(), (), Wanted(retry=True)))
+    hangs.unlink()
+    again = Setup(Limits(300.0, 2**33), Silent(), (outside.reference,), Wanted(retry=True))
+    (record,) = execute(run_, made, again)
     assert record.status == "ok"
     assert isinstance(record.measurement, Training)
-    assert len(record.measurement.resumed_at) == 1
+    assert record.measurement.resumed_at == [1]
     assert not kept.exists()
     # Its wall time is that of its last part.
     assert Predictor([record]).seconds([asked]) == Predictor().seconds([asked])
