@@ -1,6 +1,7 @@
 """The race itself, against peers made up for it; none of the real ones is needed."""
 
 import csv
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from results.spec import Spec
 from tests.benchmarks.race import __main__ as command
 from tests.benchmarks.race import cuda, dense, duel, verdict
+from tests.benchmarks.race.apart import apart
 from tests.benchmarks.race.duel import Duel, Effort
 from tests.benchmarks.race.duels import DUELS
 from tests.benchmarks.race.layouts import Core
@@ -218,6 +220,23 @@ def test_the_summary_names_the_lowest():
     assert "lowest in time: 2.00" in said
     assert "lowest in memory: 3.00" in said
     assert "1 rows without ratios" in said
+
+
+def test_a_row_has_a_process_of_its_own():
+    assert len({os.getpid(), apart(os.getpid), apart(os.getpid)}) == 3
+
+
+def test_a_side_that_ends_its_process_is_a_row_and_a_complaint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def build(ours: nn.Module, length: int) -> nn.Module:
+        return Core(lambda q, k, v: os._exit(7))
+
+    words = ["--lengths", str(LENGTH), "--threads", "1", "--samples", "2", "--csv", str(tmp_path / "x.csv")]
+    assert command.main(words, [make(build), make(same)]) == 1
+    said = capsys.readouterr().out
+    assert said.count("its process ended by itself with code 7") == 4  # the table, and the complaints
+    assert "made up" in said
 
 
 @pytest.mark.filterwarnings("default")

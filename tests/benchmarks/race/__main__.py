@@ -13,8 +13,9 @@ import torch
 
 from results.spec import Spec
 from tests.benchmarks.race import verdict
-from tests.benchmarks.race.dense import share
-from tests.benchmarks.race.duel import Duel, Effort, race
+from tests.benchmarks.race.apart import apart
+from tests.benchmarks.race.dense import Share, share
+from tests.benchmarks.race.duel import Duel, Effort, Pass, race
 from tests.benchmarks.race.duels import DUELS
 
 LENGTHS = (1024, 4096, 16384)
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None, duels: Sequence[Duel] = DUELS) 
     for duel in chosen:
         for length in options.lengths:
             for passes in ("fwd", "fwd_bwd"):
-                rows.append(race(duel, length, passes, Effort(pairs=options.samples)))
+                rows.append(_row(duel, length, passes, Effort(pairs=options.samples)))
                 print(verdict.line(rows[-1]), flush=True)
                 # After every row, so that a race broken off leaves what it has.
                 verdict.write(rows, options.csv)
@@ -56,11 +57,27 @@ def main(arguments: Sequence[str] | None = None, duels: Sequence[Duel] = DUELS) 
     complaints = verdict.complaints(rows)
     if duels is DUELS and (not options.only or "window" in options.only):
         for length in (length for length in options.lengths if length >= SHARE_FROM):
-            found = share(length, Effort(pairs=options.samples))
+            found = _share(length, Effort(pairs=options.samples))
             print(found.line(), flush=True)
             complaints += [found.complaint()] if found.complaint() else []
     print(*(f"NOT MET: {complaint}" for complaint in complaints), sep="\n")
     return 1 if complaints else 0
+
+
+def _row(duel: Duel, length: int, passes: Pass, effort: Effort) -> verdict.Row:
+    """One row, in a process of its own. If that ends early nobody knows whose fault it was: it is ours."""
+    try:
+        return apart(race, duel, length, passes, effort)
+    except ChildProcessError as error:
+        return verdict.Row(duel.label(length), duel.peer, length, passes, note=str(error), failed="ours")
+
+
+def _share(length: int, effort: Effort) -> Share:
+    """The share of a length, likewise."""
+    try:
+        return apart(share, length, effort)
+    except ChildProcessError as error:
+        return Share(length, None, str(error))
 
 
 def limit_memory() -> None:
