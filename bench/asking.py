@@ -23,6 +23,27 @@ from results.reach import Probe
 from results.record import Record
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Where a training writes what is no record, and decides nothing.
+
+    Attributes:
+        checkpoint: where a training is kept that is cut off; None for nowhere.
+        checkpoint_s: how often it is kept, seconds.
+        scalars: folder for what TensorBoard shows; None for nothing.
+    """
+
+    checkpoint: Callable[[str], Path] | None = None
+    checkpoint_s: float = EVERY_S
+    scalars: Path | None = None
+
+    def of(self, cell: Cell) -> dict[str, Any]:
+        """The same of one cell, by the names of `Question`."""
+        kept = None if self.checkpoint is None else self.checkpoint(cell.id).absolute()
+        scalars = None if self.scalars is None else self.scalars.absolute()
+        return {"checkpoint": kept, "checkpoint_s": self.checkpoint_s, "scalars": scalars}
+
+
 @dataclass
 class Asker:
     """Asks one cell after another.
@@ -33,8 +54,7 @@ class Asker:
         logs: folder for what they print.
         outside: files of variants, `path.py:Class`.
         until: when the run ends, by time.monotonic().
-        checkpoint: where a training is kept that is cut off; None for nowhere.
-        checkpoint_s: how often it is kept, seconds.
+        beside: files of a training that are no record.
         _seconds: of the children of the cell at hand.
     """
 
@@ -43,8 +63,7 @@ class Asker:
     logs: Path
     outside: tuple[str, ...] = ()
     until: float | None = None
-    checkpoint: Callable[[str], Path] | None = None
-    checkpoint_s: float = EVERY_S
+    beside: Beside = Beside()
     _seconds: float = field(default=0.0, init=False)
 
     def record(self, cell: Cell) -> Record:
@@ -109,9 +128,8 @@ class Asker:
         """The files of a training that are no record."""
         if not isinstance(cell, TrainingCell):
             return {}
-        kept = None if self.checkpoint is None else self.checkpoint(cell.id).absolute()
         place(cell).unlink(missing_ok=True)  # that of an earlier attempt
-        return {"checkpoint": kept, "checkpoint_s": self.checkpoint_s, "pulse": place(cell)}
+        return {"pulse": place(cell), **self.beside.of(cell)}
 
 
 def answer(ended: Ended, limits: Limits, *, exhausted: bool) -> Answer:

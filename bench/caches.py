@@ -7,7 +7,7 @@ a loop of its user.
 import torch
 from torch import Tensor
 
-from results.cell import Device
+from results.point import Device
 
 
 class Flush:

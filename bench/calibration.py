@@ -12,8 +12,8 @@ from torch import Tensor
 from bench.calls import DTYPES
 from bench.environment import synchronise
 from results.calibration import Calibration, Peak
-from results.cell import Device, DType
 from results.gpu import Gpu
+from results.point import Device, DType
 
 # One product of this size takes a few milliseconds on a few CPU cores: long enough to time, short
 # enough to repeat around every cell. The copy is larger than the caches of one core.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bench import scopes
 from bench.compiling import compiled
 from bench.scopes import Make, ShapeCell
-from results.cell import DType
+from results.point import DType
 from variants.interface import Cost, Request, Unsupported, Variant
 
 DTYPES: dict[DType, torch.dtype] = {
@@ -136,4 +136,4 @@ def _optimizer(module: nn.Module, cls: type[Variant], scope: str) -> torch.optim
     if not any(parameter.requires_grad for parameter in module.parameters()):
         wider = 'scope = "layer" or "model"' if scope == "core" else 'scope = "model"'
         raise Unsupported([f"{cls.__name__} has nothing to learn in scope {scope}: step with {wider}"])
-    return torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.0)
+    return torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.0, fused=True)

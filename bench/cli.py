@@ -98,6 +98,7 @@ def run(
     retry: options.Retry = False,
     budget: options.Budget = None,
     shard: options.Shard = None,
+    tensorboard: options.Scalars = None,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
@@ -107,7 +108,7 @@ def run(
     wanted = running.wanted(retry=retry, budget=budget, shard=shard)
     outside, resolver = arguments.resolver_of(file)
     spec = arguments.matrix_of(matrix, outside)
-    folder = running.run(spec, resolver, outside, name or spec.name, results, wanted)
+    folder = running.run(spec, resolver, outside, name or spec.name, results, wanted, tensorboard)
     arguments.show(counting.status(folder), as_json, lambda: printing.lines(counting.status_lines(folder)))
     if counting.failed(folder):
         raise typer.Exit(1)
@@ -183,11 +184,9 @@ def compare(
     }  # fmt: skip
     matrix = comparing.matrix(names, outside, length or list(comparing.LENGTHS), shape)
     folder, records = comparing.compare(matrix, resolver, outside, results)
-    rows = comparing.rows(records)
+    rows, title = comparing.rows(records), (matrix.description, str(folder.path))
     document = {"run": folder.name, "rows": rows}
-    arguments.show(
-        document, as_json, lambda: printing.comparison_text(matrix.description, str(folder.path), rows)
-    )
+    arguments.show(document, as_json, lambda: printing.comparison_text(*title, rows))
     if any(record.status not in ("ok", "unsupported") for record in records):
         raise typer.Exit(1)
 

@@ -30,13 +30,23 @@ class Parts(NamedTuple):
 
 def compiled(module: nn.Module) -> Callable[..., Tensor]:
     """The module through torch.compile, which compiles with the first call, whatever was compiled before."""
+    _strict()
+    return torch.compile(module, dynamic=False)
+
+
+def compile_in_place(module: nn.Module) -> None:
+    """Have every call of the module itself go through torch.compile; its `forward` stays what it is."""
+    _strict()
+    module.compile(dynamic=False)
+
+
+def _strict() -> None:
     # The compiler does not come with torch, and takes seconds.
     from torch._dynamo import config
 
     # By default it goes on in Python after some compilations of one function, and says so in a log.
     config.fail_on_recompile_limit_hit = True  # pyright: ignore[reportAttributeAccessIssue] - made at run time
     torch.compiler.reset()
-    return torch.compile(module, dynamic=False)
 
 
 def parts() -> Parts:

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from results.calibration import Calibration
-from results.cell import Device
 from results.gpu import Gpu
+from results.point import Device
 from results.reach import Reach
 from results.record import Environment, Record, Speed
 

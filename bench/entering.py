@@ -24,6 +24,7 @@ class Entered:
         mask: of the keys.
         cross: whether the queries are of another sequence, of which the mask says nothing.
         bits: digests of `taken` as it entered; empty if they were not taken.
+        autocast: the type in which products were computed around it; None for its own.
     """
 
     variant: Variant
@@ -31,6 +32,7 @@ class Entered:
     mask: Tensor | None
     cross: bool = False
     bits: tuple[int, ...] = ()
+    autocast: torch.dtype | None = None
 
     @property
     def padding(self) -> Tensor | None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.backends import cudnn
 
-from results.cell import Device
+from results.point import Device
 from results.record import Environment
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from results.cell import Inputs
+from results.point import Inputs
 
 Array = NDArray[np.float64]
 Shape = tuple[int, int, int, int]

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lra_tasks.interface import Batch, Examples
-from results.cell import Device, TrainingCell
+from results.cell import TrainingCell
+from results.point import Device
 
 # Batches in a bucket.
 BUCKET = 16

@@ -21,12 +21,13 @@ from bench.evaluation import evaluate
 from bench.feeding import Feed
 from bench.model import Network
 from bench.pulse import Pulse
+from bench.scalars import Scalars
 from bench.schedule import adamw, bound, turn
 from lra_tasks.interface import IGNORE, Batch, Examples
 from results.cell import TrainingCell
 from results.record import Evaluation
 
-SILENT = Pulse(None)
+SILENT, NOWHERE = Pulse(None), Scalars()
 
 
 @dataclass
@@ -121,6 +122,7 @@ def fit(
     validation: Examples,
     checkpoint: Checkpoint | None = None,
     pulse: Pulse = SILENT,
+    scalars: Scalars = NOWHERE,
 ) -> Course:
     """Train for cell.steps steps, those before a checkpoint left out.
 
@@ -131,12 +133,14 @@ def fit(
     if checkpoint is not None and (state := checkpoint.load()) is not None:
         learner.go_on(state)
     course = learner.course
+    scalars.begins(course.step)
     network.train()
     with Feed(train, cell, course.step) as feed:
         while course.step < cell.steps:
             loss = advance(learner, feed)
+            scalars.stepped(course.step, loss, learner.optimizer.param_groups[0]["lr"])
             if course.step % cell.evaluate_every == 0 or course.step == cell.steps:
-                look(learner, validation)
+                scalars.looked(look(learner, validation))
             if checkpoint is not None:
                 checkpoint.keep(learner.state)
             seen = course.evaluations[-1].accuracy if course.evaluations else None
@@ -178,18 +182,18 @@ def update(learner: Learner, batch: Batch) -> float:
     return loss.item()
 
 
-def look(learner: Learner, validation: Examples) -> None:
-    """Score the validation split, and keep the weights if they are the best so far."""
+def look(learner: Learner, validation: Examples) -> Evaluation:
+    """Score the validation split, and keep the weights if they are the best so far; returns what it saw."""
     course, network = learner.course, learner.network
     score = evaluate(network, validation, learner.cell)
     mean_loss = sum(course.losses) / len(course.losses)
-    course.evaluations.append(
-        Evaluation(step=course.step, train_loss=mean_loss, loss=score.loss, accuracy=score.accuracy)
-    )
+    seen = Evaluation(step=course.step, train_loss=mean_loss, loss=score.loss, accuracy=score.accuracy)
+    course.evaluations.append(seen)
     course.losses.clear()
     if score.accuracy > course.best_accuracy:
         course.best = copy.deepcopy(network.state_dict())
         course.best_accuracy, course.best_step = score.accuracy, course.step
+    return seen
 
 
 def loss_of(network: Network, batch: Batch) -> Float[Tensor, ""]:

@@ -19,7 +19,7 @@ from bench.exhaustion import of_the_gate
 from bench.gate import TOLERANCE
 from bench.scopes import VOCABULARY
 from bench.twins import Wrong
-from results.cell import DType
+from results.point import DType
 
 # Rows in turn lie far apart: by the golden ratio of the length.
 _STEP = 0.6180339887498949

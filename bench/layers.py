@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lra_tasks.interface import Output
-from results.cell import Positions
+from results.point import Positions
 from variants.interface import Variant
 from variants.mixer import as_mixer, linear
 
@@ -38,6 +38,7 @@ class Design:
         dropout: on the embedding and on all residual branches.
         pooling: a sequence is the mean of its tokens, or of all positions, padding too.
         seed: of all weights.
+        autocast: the type in which torch.autocast computes products; None for that of the weights.
     """
 
     vocabulary: int
@@ -50,6 +51,7 @@ class Design:
     dropout: float
     pooling: Literal["tokens", "positions"]
     seed: int
+    autocast: torch.dtype | None = None
 
 
 class Entrance(nn.Module):

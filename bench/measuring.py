@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from bench.asking import Asker
+from bench.asking import Asker, Beside
 from bench.checkpoints import EVERY_S
 from bench.disturbance import Judge, machine
 from bench.engines.limits import Limits
@@ -19,7 +19,8 @@ from bench.prediction import Predictor
 from bench.turns import TimeUp, turn
 from bench.worker import reading
 from results.calibration import Calibration
-from results.cell import Cell, Device
+from results.cell import Cell
+from results.point import Device
 from results.record import Record
 from results.run import Run
 from results.status import Status
@@ -92,6 +93,7 @@ class Setup:
         wanted: which of the missing cells.
         predictor: of what cells will take. It learns what is measured, and knows what it learnt before.
         checkpoint_s: how often a training is kept, seconds; no part of a cell, as it decides nothing.
+        scalars: folder for what TensorBoard shows of trainings; None for nothing.
     """
 
     limits: Limits
@@ -100,6 +102,7 @@ class Setup:
     wanted: Wanted = EVERY
     predictor: Predictor = field(default_factory=Predictor)
     checkpoint_s: float = EVERY_S
+    scalars: Path | None = None
 
 
 class Bench:
@@ -121,15 +124,8 @@ class Bench:
     ) -> None:
         """Nothing is measured yet; `latest` are the records that the run has."""
         self._run, self._setup, self._writer, self._engine = run, setup, writer, engine
-        self._asker = Asker(
-            engine,
-            setup.limits,
-            run.logs(),
-            setup.outside,
-            setup.wanted.until,
-            run.checkpoint,
-            setup.checkpoint_s,
-        )
+        beside = Beside(run.checkpoint, setup.checkpoint_s, setup.scalars)
+        self._asker = Asker(engine, setup.limits, run.logs(), setup.outside, setup.wanted.until, beside)
         self._before = self._latest = latest
         self._judge = Judge(latest.values())
         # A command that was told to try again starts to count anew.

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bench.layers import Block, DecoderBlock, Design, Entrance, generator, width_of
+from bench.precision import mixed
 from bench.roles import Role
 from lra_tasks.interface import PAD, Batch
 from variants.interface import Variant
@@ -35,7 +36,8 @@ class Network(nn.Module):
         super().__init__()
         variants = [make("encoder", layer) for layer in range(design.layers)]
         width = width_of(variants[0])
-        self.output, self.pooling = design.output, design.pooling
+        self.output, self.pooling, self.autocast = design.output, design.pooling, design.autocast
+        self.always_masked = False  # a mask even where nothing is padding
         self.entrance = Entrance(design, width, design.vocabulary, pad=PAD)
         self.blocks = nn.ModuleList(Block(variant, design, layer) for layer, variant in enumerate(variants))
         self.norm = nn.LayerNorm(width)
@@ -76,9 +78,14 @@ class Network(nn.Module):
         return self.head(compared(pooled) if self.output == "pair" else pooled)
 
     def answer(self, batch: Batch) -> Tensor:
-        """The logits beside the labels of a batch, (..., C)."""
+        """The logits beside the labels of a batch, (..., C), in the precision of the design.
+
+        What was compiled serves training; in evaluation, whose batches have any size, it is not called.
+        """
         targets = batch.labels if self.decoder is not None else None
-        return self(batch.tokens, batch.mask if batch.padded else None, targets)
+        call = self if self.training else self.forward
+        with mixed(batch.tokens.device.type, self.autocast):
+            return call(batch.tokens, batch.mask if batch.padded or self.always_masked else None, targets)
 
     def mixers(self) -> list[tuple[Role, Mixer]]:
         """All that mixes positions, by its role: the encoder layer by layer, then the decoder."""

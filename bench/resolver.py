@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lra_tasks import catalogue as tasks
 from lra_tasks.interface import Task
-from results.cell import Device
+from results.point import Device
 from results.spec import Spec
 from variants import VARIANTS
 from variants import catalogue as variants

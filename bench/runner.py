@@ -9,7 +9,8 @@ from bench.environment import free_memory
 from bench.measuring import FAULTS, MOST_TRIES, Bench, Setup
 from bench.nvml import why_untold
 from bench.order import in_rounds
-from results.cell import Cell, Device, ReachCell, TrainingCell
+from results.cell import Cell, ReachCell, TrainingCell
+from results.point import Device
 from results.record import Record
 from results.run import Plan, Run
 

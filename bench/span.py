@@ -27,7 +27,7 @@ from bench.model import Network
 from bench.roles import Role
 from bench.training_gate import core
 from lra_tasks.interface import IGNORE, Batch, Examples
-from results.cell import Device
+from results.point import Device
 from results.quality import Span
 from variants.interface import Attention, Variant
 
@@ -47,10 +47,12 @@ def spans(network: Network, examples: Examples, device: Device) -> list[Span] | 
         if role != "cross-attention":
             number = sum(layer.role == role for layer in layers)
             layers.append(_Layer(role, number, core(mixer)))
-    rng, training = np.random.default_rng(0), network.training
+    rng, training, autocast = np.random.default_rng(0), network.training, network.autocast
     network.eval()
+    network.autocast = None  # they are those of the weights
     said = all(_look(network, examples.batch([row]).to(device), layers, rng) for row in spread(examples))
     network.train(training)
+    network.autocast = autocast
     return [layer.span(min(EXAMPLES, len(examples))) for layer in layers] if said else None
 
 

@@ -22,7 +22,8 @@ from bench.environment import synchronise
 from bench.gate import check
 from bench.scopes import Make
 from bench.watch import Watch
-from results.cell import Device, SpeedCell
+from results.cell import SpeedCell
+from results.point import Device
 from results.record import Speed, Work
 
 # Sets of inputs taken in turn, so that no call repeats the one before it. Short inputs stay in the caches.

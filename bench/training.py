@@ -15,13 +15,15 @@ from bench.breakdown import breakdown
 from bench.cache import Entry
 from bench.calls import DTYPES
 from bench.checkpoints import Checkpoint
-from bench.evaluation import evaluate
-from bench.fitting import SILENT, fit, loss_of
+from bench.compiled_steps import Steps, compile_steps, passes
+from bench.evaluation import Score, evaluate
+from bench.fitting import NOWHERE, SILENT, fit
 from bench.layers import Design
 from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Network
 from bench.pulse import Pulse
 from bench.roles import ROLES, Make, Role, causal_in, refuse_unless_fit
+from bench.scalars import Scalars
 from bench.span import spans
 from bench.training_gate import check, variants
 from bench.weights import digest
@@ -32,40 +34,41 @@ from variants.interface import Dims, Variant
 
 
 def measure(
-    cell: TrainingCell, make: Make, task: Task, checkpoint: Checkpoint | None = None, pulse: Pulse = SILENT
+    cell: TrainingCell,
+    make: Make,
+    task: Task,
+    checkpoint: Checkpoint | None = None,
+    pulse: Pulse = SILENT,
+    scalars: Scalars = NOWHERE,
 ) -> Training:
     """Train, from the checkpoint on if there is one, choose by validation, test once.
 
     Raises:
         Unsupported: the variant does not have what the cell asks.
         NotFinite, Wrong: the variant does not pass the gate, or the loss stopped being a finite number.
+        NotCompiled: torch.compile made nothing of the network, or something under the clock.
         FileNotFoundError: the task's data set is not there.
         ValueError: the batch is larger than the training split.
     """
     network = build(cell, make, task).to(device=cell.device, dtype=DTYPES[cell.dtype])
     train, validation, test = splits(cell, task)
     gate = check(network, cell, train)
+    compiled = compile_steps(network, cell, train) if cell.compile else None
     torch.manual_seed(cell.seed)  # dropout draws from the global generator; the process is this cell's own
-    course = fit(network, cell, train, validation, checkpoint, pulse)
-    last, weights = evaluate(network, test, cell), digest(network.state_dict())
+    course = fit(network, cell, train, validation, checkpoint, pulse, scalars)
+    weights, last = digest(network.state_dict()), evaluate(network, test, cell)
     network.load_state_dict(course.best)
-    score = evaluate(network, test, cell)
+    score, peak = evaluate(network, test, cell), step_peak(network, cell, train)
+    scalars.tested(course.best_step, score.loss, score.accuracy)
     return Training(
-        test_correct=score.correct,
-        test_total=score.total,
-        test_whole_correct=score.whole,
-        test_whole_total=None if score.whole is None else len(test),
-        test_loss=score.loss,
-        last_test_correct=last.correct,
+        **scored(score, last, test),
         weights_sha256=weights,
         **course.told(),
         examples=cell.steps * cell.batch,
-        peak_bytes=step_peak(network, cell, train),
+        peak_bytes=peak,
         rss_peak_bytes=rss_peak_bytes(),
-        **sizes(network),
-        floor=max(task.floors(test).values()),
-        facts=dict(task.facts()),
-        labels_sha256={split: told.labels_sha256 for split, told in Entry.of(task).all_told().items()},
+        **described(network, compiled),
+        **asked(task, test),
         gate=gate,
         # Last: what it needs of memory is not training's.
         quality=breakdown(task, test, score, spans(network, test, cell.device)),
@@ -87,10 +90,36 @@ def splits(cell: TrainingCell, task: Task) -> tuple[Examples, Examples, Examples
     return made["train"], made["validation"], made["test"]
 
 
-def sizes(network: Network) -> dict[str, Any]:
-    """How many numbers the network learns, and its variants alone, by the names of `Training`."""
+def scored(best: Score, last: Score, test: Examples) -> dict[str, Any]:
+    """How the best and the last weights did on the test split, by the names of `Training`."""
+    return {
+        "test_correct": best.correct,
+        "test_total": best.total,
+        "test_whole_correct": best.whole,
+        "test_whole_total": None if best.whole is None else len(test),
+        "test_loss": best.loss,
+        "last_test_correct": last.correct,
+    }
+
+
+def asked(task: Task, test: Examples) -> dict[str, Any]:
+    """What was asked, and what needs no understanding, by the names of `Training`."""
+    return {
+        "floor": max(task.floors(test).values()),
+        "facts": dict(task.facts()),
+        "labels_sha256": {split: told.labels_sha256 for split, told in Entry.of(task).all_told().items()},
+    }
+
+
+def described(network: Network, compiled: Steps | None) -> dict[str, Any]:
+    """How many numbers a network learns, its variants alone, and what was compiled, as `Training` has it.
+
+    Raises:
+        NotCompiled: something was compiled under the clock.
+    """
     own = sum(learned(one) for one in variants(network))
-    return {"parameters": learned(network), "variant_parameters": own}
+    made = {} if compiled is None else compiled.told()
+    return {"parameters": learned(network), "variant_parameters": own, **made}
 
 
 def learned(module: nn.Module) -> int:
@@ -124,6 +153,7 @@ def build(cell: TrainingCell, make: Make, task: Task) -> Network:
         dropout=cell.dropout,
         pooling=cell.pooling,
         seed=cell.seed,
+        autocast=None if cell.autocast == "no" else DTYPES[cell.autocast],
     )
     return Network(design, variant)
 
@@ -136,8 +166,7 @@ def step_peak(network: Network, cell: TrainingCell, train: Examples) -> int:
 
     def call(turn: int) -> None:
         del turn
-        loss = loss_of(network, batch)
-        torch.autograd.grad(loss, [p for p in network.parameters() if p.requires_grad], allow_unused=True)
+        passes(network, batch)
 
     if cell.device == "cpu":
         return cpu_peak(call)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bench.distance import Gap
 from bench.entering import Entered
+from bench.precision import mixed
 from variants.interface import Attention, Variant
 from variants.mixer import SequenceMixer
 
@@ -64,7 +65,8 @@ def results(entered: Entered, asked: Asked) -> Answers:
     """What the variant answers at the rows, and where asked the gradients for one cotangent of theirs."""
     leaves = tuple(tensor.detach().requires_grad_(asked.backward) for tensor in entered.taken)
     key = "mask" if isinstance(entered.variant, SequenceMixer) else "key_mask"
-    with torch.set_grad_enabled(asked.backward):
+    # The twin computes in float64, which autocast leaves alone.
+    with torch.set_grad_enabled(asked.backward), mixed(leaves[0].device.type, entered.autocast):
         out = like(entered.variant(*leaves, **{key: entered.mask}), entered.taken[0])
         # Rows first: of all examples that would be a copy of the whole.
         some = asked.padded(out[..., asked.rows, :][asked.examples])
@@ -99,7 +101,10 @@ def like(out: object, given: Tensor) -> Tensor:
     """The output, if it is one."""
     if not isinstance(out, Tensor):
         raise Wrong(f"forward returned a {type(out).__name__}, not a tensor")
-    if out.shape != given.shape or out.dtype != given.dtype:
+    kind, types = given.device.type, {given.dtype}
+    if torch.is_autocast_enabled(kind):
+        types.add(torch.get_autocast_dtype(kind))  # in which a layer returns what it makes of float32
+    if out.shape != given.shape or out.dtype not in types:
         raise Wrong(
             f"forward returned {tuple(out.shape)} of {out.dtype}, not {tuple(given.shape)} of {given.dtype}"
         )

@@ -11,8 +11,8 @@ from typing import NamedTuple, TypeVar
 
 from bench.nvml import Look, Nvml, Untold
 from bench.processes import ancestors, descendants
-from results.cell import Device
 from results.gpu import Gpu
+from results.point import Device
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from bench import comparison, fidelity, memory, reach, speed, training
+from bench import comparison, fidelity, memory, reach, scalars, speed, training
 from bench.calibration import between, calibrate
 from bench.calls import DTYPES, NotFinite
 from bench.checkpoints import EVERY_S, Checkpoint
@@ -21,7 +21,8 @@ from bench.pulse import Pulse
 from bench.resolver import Outside, Resolver
 from bench.scopes import Make
 from bench.twins import Wrong
-from results.cell import Cell, ComparisonCell, Device, FidelityCell, MemoryCell, ReachCell, SpeedCell
+from results.cell import Cell, ComparisonCell, FidelityCell, MemoryCell, ReachCell, SpeedCell
+from results.point import Device
 from results.record import Measurement
 from results.spec import Spec
 from results.status import Status
@@ -50,6 +51,7 @@ class Question(BaseModel):
         checkpoint: of a training, the file that it goes on from if it is there, and which it writes every
             `checkpoint_s` seconds.
         pulse: of a training, the file that says how far it is.
+        scalars: of a training, the folder for what TensorBoard shows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +63,7 @@ class Question(BaseModel):
     checkpoint: Path | None = None
     checkpoint_s: float = EVERY_S
     pulse: Path | None = None
+    scalars: Path | None = None
 
 
 class Answer(BaseModel):
@@ -219,7 +222,8 @@ def _measure(asked: Question, resolver: Resolver) -> Measurement:
     checkpoint = None
     if asked.checkpoint is not None:
         checkpoint = Checkpoint(asked.checkpoint, cell, asked.checkpoint_s)
-    return training.measure(cell, in_role, resolver.task(cell.task), checkpoint, Pulse(asked.pulse))
+    told = Pulse(asked.pulse), scalars.of(cell, asked.scalars)
+    return training.measure(cell, in_role, resolver.task(cell.task), checkpoint, *told)
 
 
 def _fault(error: BaseException) -> Answer:

@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from results.cell import DType
 from results.gpu import Gpu
+from results.point import DType
 
 
 class Peak(BaseModel):

@@ -1,67 +1,18 @@
-"""Cell: one point of the matrix, and its identity.
+"""Cells: the points of the matrix, a kind for each protocol. What all have is in `results.point`."""
 
-A cell says all that decides its outcome and nothing else: no host, no time, no order. Two runs that
-plan the same cell plan the same id, on any machine.
-"""
-
-import hashlib
-import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from results.point import Amount, Count, Index, Inputs, Point, Positions, Positive, Rate, Track
 from results.spec import Spec
 from results.tracks import broken
 
-# No tensor has more positions, and no generator a larger seed.
-Count = Annotated[int, Field(ge=1, le=2**40)]
-Index = Annotated[int, Field(ge=0, le=2**53)]
-Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
-DType = Literal["float64", "float32", "bfloat16", "float16"]
-Device = Literal["cpu", "cuda"]
 Pass = Literal["fwd", "fwd_bwd", "step"]
 Scope = Literal["core", "layer", "model"]
-Positions = Literal["learned", "sinusoidal", "rotary", "none"]
-Track = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")]
-Inputs = Literal["normal", "heavy_tailed", "sink", "one_hot", "low_rank"]
 
 
-class _Point(BaseModel):
-    """What every cell has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True)
-
-    variant: Spec = Field(description="the attention variant and its options")
-    causal: bool = Field(default=False, description="queries see only keys up to their own position")
-    heads: Count = Field(default=4, description="number of heads H")
-    head_dim: Count = Field(default=32, description="width D of a head")
-    dtype: DType = Field(default="float32", description="type of inputs and parameters")
-    device: Device = Field(default="cpu", description="where it runs")
-    seed: Index = Field(default=0, description="of the inputs, or of initial weights and batch order")
-    repeat: Index = Field(default=0, description="number of the repetition of an otherwise equal cell")
-    sources: str = Field(
-        default="", description="digest of the code that decides the outcome; filled in when planned"
-    )
-
-    # Fields that came when there were records already: at their default, all those were measured.
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @property
-    def id(self) -> str:
-        """16 hexadecimal digits: the head of the SHA-256 of the cell's canonical JSON.
-
-        A field of `later` is left out at its default, so that older records keep their identity.
-        """
-        fields = type(self).model_fields
-        unsaid = {name for name in self.later if getattr(self, name) == fields[name].default}
-        said = self.model_dump(mode="json", exclude=unsaid)
-        canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-class _Call(_Point):
+class _Call(Point):
     """One call on synthetic inputs: random q, k, v, or x, or tokens."""
 
     batch: Count = Field(default=1, description="batch size B")
@@ -166,7 +117,7 @@ class ReachCell(_Call):
         return {"memory": "MiB", "time": "ms"}[self.limit]
 
 
-class FidelityCell(_Point):
+class FidelityCell(Point):
     """How near the output and the gradients come to those of softmax attention."""
 
     protocol: Literal["fidelity"] = "fidelity"
@@ -177,7 +128,7 @@ class FidelityCell(_Point):
     inputs: Inputs = Field(default="normal", description="family of the inputs, see bench.families")
 
 
-class TrainingCell(_Point):
+class TrainingCell(Point):
     """What accuracy a network with this variant reaches on a task."""
 
     protocol: Literal["training"] = "training"
@@ -208,13 +159,28 @@ class TrainingCell(_Point):
     epsilon: Positive = Field(default=1e-8, description="added to the root of the mean square, AdamW")
     clip: Amount = Field(default=1.0, description="largest norm of the gradient; 0: whatever it is")
     evaluate_every: Count = Field(default=100, description="steps between looks at the validation split")
+    autocast: Literal["no", "bfloat16"] = Field(
+        default="no", description="type in which torch.autocast computes products; weights stay in dtype"
+    )
+    compile: bool = Field(
+        default=False, description="whether the training steps go through torch.compile; needs padding=length"
+    )
 
-    later: ClassVar[frozenset[str]] = frozenset({"batching", "epsilon", "track"})
+    later: ClassVar[frozenset[str]] = frozenset({"autocast", "batching", "compile", "epsilon", "track"})
 
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
         if self.dtype in ("bfloat16", "float16"):
-            raise ValueError(f"a network trains in float32 or float64, not in {self.dtype} throughout")
+            instead = '; autocast = "bfloat16" computes its products in that type' * (
+                self.dtype == "bfloat16"
+            )
+            raise ValueError(
+                f"a network trains in float32 or float64, not in {self.dtype} throughout{instead}"
+            )
+        if self.autocast != "no" and self.dtype != "float32":
+            raise ValueError(f'autocast = "{self.autocast}" needs dtype = "float32", not "{self.dtype}"')
+        if self.compile and self.padding != "length":
+            raise ValueError('compile needs padding = "length": every other length would be compiled anew')
         if self.positions == "rotary" and self.head_dim % 2:
             raise ValueError(f"rotary positions need an even head_dim, not {self.head_dim}")
         if self.schedule == "one_cycle" and self.warmup > self.steps:

@@ -168,6 +168,13 @@ class Training(_Row):
     train_s: float = Field(description="seconds of training steps alone, evaluation not counted")
     step_s: list[float] = Field(description="seconds of each training step, in order")
     data_wait_s: float = Field(description="seconds of train_s spent waiting for batches")
+    compile_s: float | None = Field(
+        default=None, description="seconds that torch.compile took before the first step; null if it was not"
+    )
+    graphs: int | None = Field(default=None, description="graphs that torch.compile made; null as above")
+    graph_breaks: int | None = Field(
+        default=None, description="places that torch.compile left to Python, between graphs; null as above"
+    )
     resumed_at: list[int] = Field(
         default_factory=list,
         description="steps at which it went on from a checkpoint, after it was killed or its time was up: "

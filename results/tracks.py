@@ -20,11 +20,12 @@ TRACKS: Mapping[str, Mapping[str, Setting]] = {
         "causal": False, "layers": 2, "heads": 2, "head_dim": 32, "ffn": 128, "positions": "learned",
         "pooling": "tokens", "padding": "longest", "dropout": 0.1, "learning_rate": 1e-4,
         "schedule": "one_cycle", "epsilon": 1e-6, "weight_decay": 0.0, "clip": 0.0,
+        "batching": "shuffled", "dtype": "float32", "autocast": "no", "compile": False,
     },
     "lra-modern": {
         "causal": False, "layers": 6, "heads": 4, "head_dim": 64, "ffn": 512, "positions": "rotary",
         "pooling": "tokens", "padding": "longest", "dropout": 0.1, "schedule": "cosine",
-        "weight_decay": 0.05, "clip": 1.0,
+        "weight_decay": 0.05, "epsilon": 1e-8, "clip": 1.0, "dtype": "float32", "autocast": "no",
     },
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from bench.resolver import Resolver
 from bench.runner import free_share, preload
 from bench.worker import CheckAnswer, CheckDType, CheckFinding, CheckQuestion
 from bench.worker import check as job
-from results.cell import Device
+from results.point import Device
 from results.run import VariantCard
 from results.spec import Spec
 

@@ -36,6 +36,12 @@ Shard = Annotated[
     str | None,
     typer.Option("--shard", metavar="I/N", help="Of N machines that share the matrix, measure part I."),
 ]
+Scalars = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard", metavar="FOLDER", help="Write losses and accuracies of trainings for TensorBoard."
+    ),
+]
 NewRun = Annotated[str | None, typer.Option("--run", help="Name of the run. Default: that of the matrix.")]
 Variants = Annotated[list[str] | None, typer.Argument(metavar="[VARIANT]...", help="Variants to check.")]
 Tasks = Annotated[list[str], typer.Argument(metavar="TASK...", help="Tasks, options and all.")]

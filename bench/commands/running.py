@@ -19,6 +19,7 @@ from bench.order import Shard
 from bench.prediction import Predictor
 from bench.resolver import Outside, Resolver
 from bench.runner import execute, free_share
+from bench.scalars import refuse_unless_installed
 from results.record import Record
 from results.run import Plan, Run, runs
 from results.store import Damaged
@@ -27,17 +28,25 @@ GOES_ON = "the same command goes on from there"
 
 
 def run(
-    matrix: Matrix, resolver: Resolver, outside: Sequence[Outside], name: str, root: Path, wanted: Wanted
+    matrix: Matrix,
+    resolver: Resolver,
+    outside: Sequence[Outside],
+    name: str,
+    root: Path,
+    wanted: Wanted,
+    scalars: Path | None = None,
 ) -> Run:
     """Plan a matrix and measure what its run does not have yet; what all runs under `root` know, helps.
 
     Raises:
-        ValueError: what planning a matrix and naming a run raise.
+        ValueError: what planning a matrix and naming a run raise, or nothing is here that writes scalars.
     """
+    if scalars is not None:
+        refuse_unless_installed()
     folder = Run.named(name, root)
     plan = foreign.plan(matrix, resolver).plan
     references = [entry.reference for entry in outside]
-    watched(folder, plan, matrix, references, wanted=wanted, known=earlier(root))
+    watched(folder, plan, matrix, references, wanted=wanted, known=earlier(root), scalars=scalars)
     return folder
 
 
@@ -50,6 +59,7 @@ def watched(
     wanted: Wanted = EVERY,
     known: Sequence[Record] = (),
     then: str = GOES_ON,
+    scalars: Path | None = None,
 ) -> list[Record]:
     """Measure what is missing, showing progress on stderr.
 
@@ -61,6 +71,7 @@ def watched(
         wanted: which of the missing cells.
         known: earlier records, from which is predicted what cells will take.
         then: what the same command does after Ctrl-C, in words.
+        scalars: folder for what TensorBoard shows of trainings.
 
     Raises:
         typer.Exit: after Ctrl-C, with a word on what there is and how to go on.
@@ -72,7 +83,8 @@ def watched(
     left = interrupts.said(lambda: f"what was measured is in {run.path}; {then}")
     predictor = Predictor(known, plan.variants)
     with left, progress.display(console, predictor) as watcher:
-        return execute(run, plan, Setup(limits(matrix), watcher, tuple(outside), wanted, predictor))
+        setup = Setup(limits(matrix), watcher, tuple(outside), wanted, predictor, scalars=scalars)
+        return execute(run, plan, setup)
 
 
 def limits(matrix: Matrix) -> Limits:

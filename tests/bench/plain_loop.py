@@ -23,7 +23,9 @@ def trained(cell: TrainingCell) -> Network:
 
     task = catalogue.build(cell.task.name, cell.task.options)
     examples, net = task.examples("train"), training.build(cell, make, task)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=cell.learning_rate, weight_decay=cell.weight_decay)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), lr=cell.learning_rate, weight_decay=cell.weight_decay, fused=True
+    )
     torch.manual_seed(cell.seed)
     random, orders = np.random.default_rng(cell.seed), list[np.ndarray]()
     while len(orders) < cell.steps:

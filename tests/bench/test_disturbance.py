@@ -14,7 +14,7 @@ from bench.calibration import Load, Reading, Top, between, calibrate, foreign, l
 from bench.calls import DTYPES
 from bench.disturbance import Usual
 from results.calibration import Calibration
-from results.cell import Device, DType
+from results.point import Device, DType
 
 
 def reading(gemm: float, foreign_load: float | None = 0.02) -> Calibration:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.families import FAMILIES, RANK, Array
-from results.cell import Inputs
+from results.point import Inputs
 
 LENGTHS = (256, 2048)
 WIDTHS = (32, 64)

@@ -15,8 +15,9 @@ from bench.matrix import Matrix
 from bench.resolver import Resolver
 from bench.scopes import Make
 from bench.twins import Wrong
-from results.cell import DType, FidelityCell, Inputs
+from results.cell import FidelityCell
 from results.fidelity import Errors, Fidelity
+from results.point import DType, Inputs
 from results.spec import Spec
 from tests.bench.faulty import GivesNan
 from variants import VARIANTS

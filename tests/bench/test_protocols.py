@@ -15,7 +15,8 @@ from bench.resolver import Resolver
 from bench.scopes import Make
 from bench.twins import Wrong
 from lra_tasks.interface import PAD
-from results.cell import ComparisonCell, DType, MemoryCell, SpeedCell
+from results.cell import ComparisonCell, MemoryCell, SpeedCell
+from results.point import DType
 from results.spec import Spec
 from tests.bench.faulty import CutsGradient, GivesNan, IsWrong, WrongInTraining
 from variants import VARIANTS

@@ -20,7 +20,8 @@ from bench.twins import Wrong
 from lra_tasks import catalogue
 from lra_tasks.generation import distinct
 from lra_tasks.interface import SPLITS, Batch, Examples
-from results.cell import Positions, TrainingCell
+from results.cell import TrainingCell
+from results.point import Positions
 from results.record import Training
 from results.spec import Spec
 from tests.bench import faulty

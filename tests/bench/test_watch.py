@@ -16,8 +16,9 @@ from bench.measuring import Setup
 from bench.nvml import REASONS
 from bench.watch import Seen, Watch
 from results.calibration import Calibration
-from results.cell import Device, SpeedCell
+from results.cell import SpeedCell
 from results.gpu import Gpu
+from results.point import Device
 from results.record import Record, Speed
 from results.run import Plan, Run
 from results.spec import Spec

@@ -36,10 +36,10 @@ SWEEP = """
 protocol = "training"
 [sweep.baseline]
 task = "{task}"
-batch = 2
-steps = 2
+batch = {batch}
+steps = {steps}
 warmup = 1
-evaluate_every = 2
+evaluate_every = {steps}
 padding = "length"
 {promised}
 """
@@ -64,13 +64,22 @@ def tasks() -> list[str]:
     return list(dict.fromkeys(cell.task.name for cell in cells))
 
 
-def matrix(variants: Sequence[Spec], names: Sequence[str], seconds: float) -> str:
+def matrix(
+    variants: Sequence[Spec],
+    names: Sequence[str],
+    seconds: float,
+    *,
+    sizes: str = SIZES,
+    batch: int = 2,
+    steps: int = 2,
+) -> str:
     """The matrix of this run, as a file."""
     cell = next(cell for cell in Matrix.read(TRACK).cells() if isinstance(cell, TrainingCell))
     promised = "\n".join(f"{name} = {_toml(getattr(cell, name))}" for name in KEPT)
     labels = ", ".join(_toml(str(spec)) for spec in variants)
     head = f'name = "starts"\ncell_timeout_s = {seconds}\nvariants = [{labels}]'
-    return head + "".join(SWEEP.format(task=f"{name}({SIZES})", promised=promised) for name in names)
+    kept = {"promised": promised, "batch": batch, "steps": steps}
+    return head + "".join(SWEEP.format(task=f"{name}({sizes})", **kept) for name in names)
 
 
 def _toml(value: object) -> str:
@@ -96,7 +105,7 @@ def data(folder: Path) -> tuple[dict[str, str], list[str]]:
     home.mkdir(parents=True)
     random = np.random.default_rng(0)
     for split, name in zip(SPLITS, ("train", "eval", "test"), strict=True):
-        size = {"train": 8, "validation": 4, "test": 4}[split]
+        size = 128 if split == "train" else 8
         lines = (
             "\t".join((f"{row % 2}.0", "'a'", "'b'", *(_letters(random, whole.length) for _ in range(2))))
             for row in range(size)

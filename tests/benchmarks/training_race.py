@@ -12,9 +12,9 @@ mixed_precision is False, max_seq_len is 2048 as their run_tasks.py makes it of 
 Nystrom attention reads and no configuration sets, is the same, and torch.cuda.amp.autocast, which warns
 that it is old and has nothing to do on a CPU, is a context that does nothing. Checkpointing of the softmax,
 with which their configuration recomputes it in the backward pass, is raced as they have it and switched
-off. What theirs does otherwise: it multiplies by a mask that is all ones, its Nystrom attention has a
-convolution of the values beside it, its linear attention no normaliser, its Linformer one matrix a head for
-both layers.
+off. What theirs does otherwise: its AdamW is torch's default and not the fused one, it multiplies by a mask
+that is all ones, its Nystrom attention has a convolution of the values beside it, its linear attention no
+normaliser, its Linformer one matrix a head for both layers.
 """
 
 import argparse

@@ -65,6 +65,30 @@ def test_three_seeds_have_a_mean_an_interval_and_a_deviation(made):
     assert row["seeds"] == "3 of 3"
 
 
+def test_a_mean_over_tasks_is_of_all_tasks_of_a_track(made):
+    def on(task, accuracy, variant="sdpa", **more):
+        given = {"variant": variant, "task": task, "track": "mine", **more}
+        return cell(**given), trained(accuracy, quality())
+
+    outcomes = [
+        on("listops(length=64)", 0.4), on("listops(length=64)", 0.6, seed=1), on("text(length=64)", 0.7),
+        on("listops(length=64)", 0.9, "linear"),
+        on("listops(length=64)", 0.7, "window"), on("text(length=64)", 0.8, "window"),
+    ]  # fmt: skip
+    (table,) = made(outcomes, "tasks")
+    rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    assert [(row["variant"], row["mean"], row["seeds"]) for row in rows] == [
+        ("window", "75.0", "1"), ("sdpa", "60.0", "1"), ("linear", "", "0"),
+    ]  # fmt: skip
+    assert rows[2]["text(length=64)"] == ""
+    assert list(table.data["average"])[:2] == [pytest.approx(0.75), pytest.approx(0.6)]
+
+
+def test_tasks_without_a_track_are_any_tasks_and_have_no_mean(made):
+    tasks = ("listops(length=64)", "text(length=64)")
+    assert made([(cell(task=task), trained(0.4, quality())) for task in tasks], "tasks") == []
+
+
 def test_two_seeds_have_no_deviation(made):
     assert made(seeds([0.3, 0.5]), "accuracy-listops")[0].rows[0][2] == ""
     with pytest.raises(ValueError, match="at least two"):
