@@ -7,7 +7,7 @@ import pandas as pd
 
 from reports import statistics
 from reports.frame import Row
-from reports.scores import MACHINE, Board, Score
+from reports.scores import Board, Score, tracks
 from reports.table import Table
 from reports.words import distinct, interval, number, percent, slug, whole
 from results.quality import Part, Quality, Span
@@ -54,12 +54,8 @@ def _share(same: tuple[Part, ...]) -> str:
 
 def spans(boards: Sequence[Board]) -> list[Table]:
     """Required attention span by task, variant and layer; one table for each track and machine."""
-    settings = dict[tuple[object, ...], list[Board]]()
-    for board in boards:
-        row = board.scores[0].rows[0]
-        settings.setdefault((board.track, *(row[column] for column in MACHINE)), []).append(board)
     names: dict[str, int] = {}
-    found = [_spans(members, names) for members in settings.values()]
+    found = [_spans(members, names) for members in tracks(boards)]
     return [table for table in found if table is not None]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from reports.averages import averages
 from reports.breakdown import parts, spans
 from reports.frame import Row
 from reports.scores import FEWEST, NEAR_CHANCE, Board, Score
@@ -26,14 +27,12 @@ REACHED = (
     "accuracy", "accuracy_low", "accuracy_high", "last_accuracy", "test_correct", "test_total",
     "whole_accuracy", "floor", "chance", "best_step",
 )  # fmt: skip
-HOW = (
-    "layers", "heads", "head_dim", "ffn", "steps", "batch", "learning_rate", "dtype", "device", "machine",
-)  # fmt: skip
+HOW = (*(field for field in RECIPE if field not in WHO), "dtype", "device", "machine")
 
 
 def tables(boards: Sequence[Board]) -> list[Table]:
     """Every table that these boards give."""
-    found = list[Table]()
+    found = averages(boards)
     for board in boards:
         found += [accuracy(board), ledger(board), *parts(board, "by_length"), *parts(board, "by_group")]
     return found + spans(boards)

@@ -109,6 +109,15 @@ def boards(rows: Sequence[Row]) -> list[Board]:
     return found
 
 
+def tracks(boards: Sequence[Board]) -> list[list[Board]]:
+    """The boards of one track on one kind of machine together."""
+    found = dict[tuple[object, ...], list[Board]]()
+    for board in boards:
+        row = board.scores[0].rows[0]
+        found.setdefault((board.track, *(row[column] for column in MACHINE)), []).append(board)
+    return list(found.values())
+
+
 def titled(task: str, track: str) -> str:
     """A task as a title names it, with the track where it has a name."""
     return f"{task}, track {track}" if track else task
@@ -169,4 +178,6 @@ def _recipe(row: Row, apart: Sequence[str]) -> str:
     # Ways of published code, which are not the usual ones.
     found += ["batches of the full length"] * (row["padding"] == "length" and "padding" not in apart)
     found += ["padding pooled too"] * (row["pooling"] == "positions" and "pooling" not in apart)
+    found += [f"products in {row['autocast']}"] * (row["autocast"] != "no" and "autocast" not in apart)
+    found += ["compiled"] * (row["compile"] and "compile" not in apart)
     return ", ".join(found)

@@ -20,7 +20,7 @@ from reports.words import distinct, natural
 RECIPE: tuple[str, ...] = (
     "causal", "heads", "head_dim", "layers", "ffn", "positions", "padding", "pooling", "dropout", "steps",
     "batch", "learning_rate", "schedule", "warmup", "weight_decay", "epsilon", "clip", "evaluate_every",
-    "batching",
+    "batching", "autocast", "compile",
 )  # fmt: skip
 
 Key = tuple[object, ...]
