@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # How late an eye sees them, seconds.
 FLUSH_S = 10
 
+# Of a variant, in the name of a folder.
+MOST_LETTERS = 120
+
 # torch has the writer, and this package what it writes with.
 _PACKAGE = "tensorboard"
 
@@ -94,7 +97,7 @@ def of(cell: TrainingCell, folder: Path | None) -> Scalars:
     """What keeps the scalars of a cell below a folder; without one, nothing does."""
     if folder is None:
         return Scalars()
-    variant = re.sub(r"[^\w.,=() -]+", "-", str(cell.variant))
+    variant = re.sub(r"[^\w.,=() -]+", "-", str(cell.variant))[:MOST_LETTERS]
     return Board(folder / cell.task.name / f"{variant}, seed {cell.seed}, {cell.id}")
 
 
