@@ -6,6 +6,7 @@ from bench.calibration import between, calibrate
 from bench.calls import Call, prepare
 from bench.compiling import made_since, parts, refuse_if_more
 from bench.gate import check
+from bench.heap import keep_freed
 from bench.scopes import Make
 from bench.speed import MOST_SAMPLES, SETS, Timed, timed_answer, work
 from results.cell import ComparisonCell
@@ -20,7 +21,7 @@ def measure(cell: ComparisonCell, make: Make, make_against: Make) -> Comparison:
         NotFinite, Wrong: one of the two does not pass the gate.
         NotCompiled: torch.compile was asked for, and made nothing of one or was not done before the clock.
     """
-    ours = prepare(cell, make, sets=SETS)
+    kept, ours = keep_freed(), prepare(cell, make, sets=SETS)
     theirs = prepare(cell, make_against, sets=SETS)
     gates = (_gated(ours, cell), _gated(theirs, cell))
     for turn in range(cell.warmup):
@@ -39,6 +40,7 @@ def measure(cell: ComparisonCell, make: Make, make_against: Make) -> Comparison:
         pairs_s=pairs,
         gates=gates,
         l2_flushed=flush.flushes,
+        heap_kept=kept,
         calibration=between(before, after),
         work=(work(ours), work(theirs)),
     )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.compiling import NotCompiled, Parts, compile_in_place, made_since, parts, refuse_if_more
+from bench.compiling import NotCompiled, Parts, compile_in_place, made_since, parts, refuse_if_more, told
 from bench.distance import Gap
 from bench.environment import synchronise
 from bench.fitting import loss_of
@@ -46,7 +46,7 @@ class Steps:
             NotCompiled: it has made more since then, under the clock.
         """
         refuse_if_more(self.all)
-        return {"compile_s": self.seconds, "graphs": self.made.graphs, "graph_breaks": self.made.breaks}
+        return told(self.made, self.seconds)
 
 
 def compile_steps(network: Network, cell: TrainingCell, train: Examples) -> Steps:

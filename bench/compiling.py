@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,11 @@ def parts() -> Parts:
     from torch._dynamo.utils import counters
 
     return Parts(counters["stats"]["unique_graphs"], sum(counters["graph_break"].values()))
+
+
+def told(made: Parts, seconds: float) -> dict[str, Any]:
+    """What was made, and the seconds that it took, by the names of records."""
+    return {"compile_s": seconds, "graphs": made.graphs, "graph_breaks": made.breaks}
 
 
 def made_since(before: Parts) -> Parts:

@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from results.calibration import Calibration
+from results.environment import Environment
 from results.gpu import Gpu
 from results.point import Device
 from results.reach import Reach
-from results.record import Environment, Record, Speed
+from results.record import Record, Speed
 
 # The protocols whose cells are judged. In a comparison a disturbance meets both sides alike.
 CALIBRATED = ("speed", "reach")

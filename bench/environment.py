@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.backends import cudnn
 
+from results.environment import Environment
 from results.point import Device
-from results.record import Environment
 
 
 def environment(device: Device) -> Environment:

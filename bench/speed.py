@@ -3,7 +3,8 @@
 Between two clock reads stands one call. The first call, the warm-up and the gate come before the
 clock; calibration stands on both sides of it; every sample is kept, in order. Inputs are taken in turn, and
 changed before each call; behind the clock the last answer is held to be that to its own inputs.
-On CUDA the L2 cache is written over before each call, and the device is looked at now and then between two.
+What is freed stays with the process (`bench.heap`). On CUDA the L2 cache is written over before each call,
+and the device is looked at now and then between two.
 """
 
 import time
@@ -17,9 +18,10 @@ from bench import freshness
 from bench.caches import Flush
 from bench.calibration import between, calibrate
 from bench.calls import Answer, Call, prepare
-from bench.compiling import made_since, parts, refuse_if_more
+from bench.compiling import made_since, parts, refuse_if_more, told
 from bench.environment import synchronise
 from bench.gate import check
+from bench.heap import keep_freed
 from bench.scopes import Make
 from bench.watch import Watch
 from results.cell import SpeedCell
@@ -43,7 +45,7 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
         NotFinite, Wrong: the call does not pass the gate.
         NotCompiled: torch.compile was asked for, and made nothing of it or was not done before the clock.
     """
-    nothing = parts() if cell.compile else None
+    kept, nothing = keep_freed(), parts() if cell.compile else None
     call = prepare(cell, make, sets=SETS)
     flush = Flush(cell.device)
     first, second = (timed(call, turn, cell.device, flush) for turn in range(2))
@@ -62,11 +64,10 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
     return Speed(
         samples_s=samples,
         first_call_s=first,
-        compile_s=None if made is None else first - second,
-        graphs=None if made is None else made.graphs,
-        graph_breaks=None if made is None else made.breaks,
+        **({} if made is None else told(made, first - second)),
         input_sets=SETS,
         l2_flushed=flush.flushes,
+        heap_kept=kept,
         gate=gate,
         calibration=between(before, after, seen.gpu),
         energy_per_call_j=seen.energy_per_call_j,

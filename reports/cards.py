@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from reports.palette import Style
 from reports.words import natural
-from results.record import Environment, Record
+from results.environment import Environment
+from results.record import Record
 from results.run import TaskCard, VariantCard
 
 

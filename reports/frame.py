@@ -11,10 +11,11 @@ from reports.metrics import METRICS
 from reports.statistics import Estimate
 from results.calibration import Peak
 from results.cell import CELLS, Cell
+from results.environment import Environment
 from results.fidelity import Fidelity
 from results.gpu import Gpu
 from results.reach import Reach
-from results.record import Environment, Record, Speed, Training
+from results.record import Record, Speed, Training
 from results.run import Plan, Run
 
 Row = dict[str, Any]

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from results.calibration import Calibration
 from results.cell import Cell
+from results.environment import Environment
 from results.fidelity import Fidelity
 from results.quality import Quality
 from results.reach import Reach
@@ -20,27 +21,6 @@ SCHEMA_VERSION = 1
 
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Environment(_Row):
-    """The machine and the software of one measurement."""
-
-    host: str = Field(description="digest of the host name: tells machines apart without naming them")
-    os: str
-    cpu: str = Field(description="model of the processor")
-    cores: int = Field(description="processors this process may use")
-    memory_bytes: int = Field(description="physical memory of the machine")
-    threads: int = Field(description="threads torch computes with")
-    gpu: str | None = Field(default=None, description="model of the GPU, where the cell ran on one")
-    gpu_memory_bytes: int | None = None
-    cuda: str | None = Field(default=None, description="CUDA version of torch")
-    driver: str | None = None
-    python: str
-    torch: str
-    numpy: str
-    attnbench: str
-    commit: str | None = Field(default=None, description="git commit of attnbench, if it runs from a clone")
-    dirty: bool | None = Field(default=None, description="whether that clone had uncommitted changes")
 
 
 class Gate(_Row):
@@ -84,6 +64,10 @@ class Speed(_Row):
     )
     l2_flushed: bool = Field(
         default=False, description="whether the L2 cache was written over before each timed call (CUDA)"
+    )
+    heap_kept: bool = Field(
+        default=False,
+        description="whether the process kept what it freed for the next call; in older records it did not",
     )
     gate: Gate | None = Field(description="null where the variant has no dense twin to compare with")
     calibration: Calibration
@@ -130,6 +114,7 @@ class Comparison(_Row):
     )
     gates: tuple[Gate | None, Gate | None]
     l2_flushed: bool = Field(default=False, description="as in Speed")
+    heap_kept: bool = Field(default=False, description="as in Speed")
     calibration: Calibration
     work: tuple[Work, Work]
 

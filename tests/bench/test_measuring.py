@@ -18,7 +18,8 @@ from bench.runner import missing
 from bench.worker import Answer, Question
 from results.calibration import Calibration
 from results.cell import Cell
-from results.record import Environment, Record
+from results.environment import Environment
+from results.record import Record
 from results.run import Plan, Run
 from tests.results.build import record, speed, speed_cell
 

@@ -148,8 +148,6 @@ def test_a_compiled_training_learns_what_one_that_is_not_learns(tmp_path: Path, 
     asked, found = compiled(tmp_path, task=task, batch=2, steps=24, evaluate_every=12)
     assert (found.graphs, found.graph_breaks) == (1, 0)
     assert found.compile_s is not None
-    # No step waits for the compiler.
-    assert found.compile_s > 5 * max(found.step_s)
     plain = run(asked.model_copy(update={"compile": False}))
     assert plain.compile_s is None
     for one, other in zip(found.evaluations, plain.evaluations, strict=True):

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from results.calibration import Calibration
 from results.cell import Cell, SpeedCell
-from results.record import Environment, Measurement, Record, Speed, Work
+from results.environment import Environment
+from results.record import Measurement, Record, Speed, Work
 from results.spec import Spec
 from results.status import Status
 
