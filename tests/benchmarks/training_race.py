@@ -33,8 +33,9 @@ import torch
 from torch import nn
 
 from bench import schedule
+from bench.fitting import loss_of
 from bench.planning import Resolver
-from bench.training import build, loss_of
+from bench.training import build
 from lra_tasks import catalogue
 from lra_tasks.interface import Batch
 from reports.statistics import paired_ratio
