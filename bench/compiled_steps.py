@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from bench.compiling import NotCompiled, Parts, compile_in_place, made_since, parts, refuse_if_more, told
 from bench.distance import Gap
 from bench.environment import synchronise
-from bench.fitting import loss_of
+from bench.fitting import passes
 from bench.gate import TOLERANCE
 from bench.model import Network
 from bench.training_gate import spread
 from bench.twins import Wrong
-from lra_tasks.interface import Batch, Examples
+from lra_tasks.interface import Examples
 from results.cell import TrainingCell
 
 
@@ -76,15 +76,6 @@ def compile_steps(network: Network, cell: TrainingCell, train: Examples) -> Step
     return Steps(took[0] - took[1], made_since(before), parts())
 
 
-def passes(network: Network, batch: Batch) -> list[Tensor]:
-    """The loss of a batch, and the gradients of all that the network learns; 0 of what it does not use."""
-    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    loss = loss_of(network, batch)
-    slopes = list[Tensor | None](torch.autograd.grad(loss, learned, allow_unused=True))
-    found = (torch.zeros_like(w) if g is None else g for w, g in zip(learned, slopes, strict=True))
-    return [loss.detach(), *found]
-
-
 def _refuse_unless_alike(train: Examples) -> None:
     counts = np.diff(train.label_starts)
     if train.output == "seq2seq" and counts.min() != counts.max():
@@ -93,11 +84,15 @@ def _refuse_unless_alike(train: Examples) -> None:
         )
 
 
-def _refuse_unless_equal(found: list[Tensor], expected: list[Tensor], cell: TrainingCell) -> None:
-    tolerance = TOLERANCE[cell.dtype if cell.autocast == "no" else cell.autocast]
-    gap = Gap()
+def _refuse_unless_equal(
+    found: list[Tensor | None], expected: list[Tensor | None], cell: TrainingCell
+) -> None:
+    gap, tolerance = Gap(), TOLERANCE[cell.products]
     for one, other in zip(found, expected, strict=True):
-        gap.add(one, other)
+        if one is not None:
+            gap.add(one, other)
+        elif other is not None:
+            gap.add(torch.zeros_like(other), other)
     if not gap.relative <= tolerance:
         raise Wrong(
             f"the compiled step differs from the one that it was made from by {gap.relative:.2g} of its norm "

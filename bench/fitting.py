@@ -202,6 +202,13 @@ def loss_of(network: Network, batch: Batch) -> Float[Tensor, ""]:
     return F.cross_entropy(logits, batch.labels.flatten(), ignore_index=IGNORE)
 
 
+def passes(network: Network, batch: Batch) -> list[Tensor | None]:
+    """Both passes of a batch: its loss, and the gradients of all that the network learns; None: not used."""
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    loss = loss_of(network, batch)
+    return [loss.detach(), *torch.autograd.grad(loss, learned, allow_unused=True)]
+
+
 def targets(batch: Batch) -> int:
     """Labels that a batch asks for."""
     return int((batch.labels != IGNORE).sum())

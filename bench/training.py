@@ -15,9 +15,9 @@ from bench.breakdown import breakdown
 from bench.cache import Entry
 from bench.calls import DTYPES
 from bench.checkpoints import Checkpoint
-from bench.compiled_steps import Steps, compile_steps, passes
+from bench.compiled_steps import Steps, compile_steps
 from bench.evaluation import Score, evaluate
-from bench.fitting import NOWHERE, SILENT, fit
+from bench.fitting import NOWHERE, SILENT, fit, passes
 from bench.layers import Design
 from bench.memory import cpu_peak, rss_peak_bytes
 from bench.model import Network
@@ -153,7 +153,7 @@ def build(cell: TrainingCell, make: Make, task: Task) -> Network:
         dropout=cell.dropout,
         pooling=cell.pooling,
         seed=cell.seed,
-        autocast=None if cell.autocast == "no" else DTYPES[cell.autocast],
+        autocast=None if cell.products == cell.dtype else DTYPES[cell.products],
     )
     return Network(design, variant)
 

@@ -69,7 +69,6 @@ def _look(network: Network, cell: TrainingCell, batch: Batch) -> Gate | None:
     crossing = [core(mixer) for role, mixer in network.mixers() if role == "cross-attention"]
     announced = any(TRAIN_MODE in one.known_failures for one in layers)
     modes = (False,) if announced else (True, False)
-    dtype = cell.dtype if cell.autocast == "no" else cell.autocast
     # The towers of a pair are rows of their own, and not in order.
     order = batch.mask.sum(1).argsort(stable=True)
     ends = order[[0, -1]].unique()
@@ -78,5 +77,5 @@ def _look(network: Network, cell: TrainingCell, batch: Batch) -> Gate | None:
         network.train(mode)
         for entered in entering(layers, lambda: network.answer(batch)):
             asked = replace(entered, cross=entered.variant in crossing, autocast=network.autocast)
-            gates.append(ask(asked, ends, dtype, backward=mode == modes[0], together=True))
+            gates.append(ask(asked, ends, cell.products, backward=mode == modes[0], together=True))
     return max((gate for gate in gates if gate), key=lambda gate: gate.relative_error, default=None)

@@ -41,13 +41,12 @@ def _table(boards: Sequence[Board], names: dict[str, int]) -> Table:
     tasks = [board.task for board in boards]
     rows: list[Row] = [
         {"track": track, "variant": label, **dict(zip(tasks, map(_value, found[label]), strict=True)),
-         "average": means[label]}
+         "mean": means[label]}
         for label in labels
     ]  # fmt: skip
-    name = distinct("-".join(filter(None, ("tasks", slug(track), first["dtype"], first["device"]))), names)
-    title = "All tasks" + (f", track {track}" if track else "")
+    name = distinct("-".join(("tasks", slug(track), first["dtype"], first["device"])), names)
     head = ("variant", *tasks, "mean", "seeds")
-    return Table(name, title, NOTE, head, shown, pd.DataFrame(rows))
+    return Table(name, f"All tasks, track {track}", NOTE, head, shown, pd.DataFrame(rows))
 
 
 def _of(board: Board, label: str) -> Score | None:

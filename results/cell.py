@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from results.point import Amount, Count, Index, Inputs, Point, Positions, Positive, Rate, Track
+from results.point import Amount, Count, DType, Index, Inputs, Point, Positions, Positive, Rate, Track
 from results.spec import Spec
 from results.tracks import broken
 
@@ -165,6 +165,11 @@ class TrainingCell(Point):
     compile: bool = Field(
         default=False, description="whether the training steps go through torch.compile; needs padding=length"
     )
+
+    @property
+    def products(self) -> DType:
+        """The type in which products are computed."""
+        return self.dtype if self.autocast == "no" else self.autocast
 
     later: ClassVar[frozenset[str]] = frozenset({"autocast", "batching", "compile", "epsilon", "track"})
 

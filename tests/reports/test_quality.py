@@ -81,7 +81,7 @@ def test_a_mean_over_tasks_is_of_all_tasks_of_a_track(made):
         ("window", "75.0", "1"), ("sdpa", "60.0", "1"), ("linear", "", "0"),
     ]  # fmt: skip
     assert rows[2]["text(length=64)"] == ""
-    assert list(table.data["average"])[:2] == [pytest.approx(0.75), pytest.approx(0.6)]
+    assert list(table.data["mean"])[:2] == [pytest.approx(0.75), pytest.approx(0.6)]
 
 
 def test_tasks_without_a_track_are_any_tasks_and_have_no_mean(made):
