@@ -75,7 +75,9 @@ def calibrate(device: Device, dtype: DType | None = None) -> Reading:
     return Reading(gemm, copy, begun, load(), top)
 
 
-def between(before: Reading, after: Reading, gpu: Gpu | None = None) -> Calibration:
+def between(
+    before: Reading, after: Reading, gpu: Gpu | None = None, witness_s: list[float] | None = None
+) -> Calibration:
     """The readings before and after a measurement, by quantity, and what else was seen in between."""
     return Calibration(
         gemm_flops_per_s=(before.gemm_flops_per_s, after.gemm_flops_per_s),
@@ -83,6 +85,7 @@ def between(before: Reading, after: Reading, gpu: Gpu | None = None) -> Calibrat
         copy_bytes_per_s=(before.copy_bytes_per_s, after.copy_bytes_per_s),
         foreign_load=foreign(before.ended, after.begun),
         gpu=gpu,
+        witness_s=witness_s,
     )
 
 

@@ -10,7 +10,7 @@ from bench.heap import keep_freed
 from bench.scopes import Make
 from bench.speed import MOST_SAMPLES, SETS, Timed, timed_answer, work
 from results.cell import ComparisonCell
-from results.record import Comparison, Gate
+from results.timing import Comparison, Gate
 
 
 def measure(cell: ComparisonCell, make: Make, make_against: Make) -> Comparison:

@@ -3,18 +3,23 @@
 A cell carries what the machine could do just before and after it, and how much of the processors others
 used meanwhile. What is usual is taken from all cells of the run on this machine and device: a machine that
 always shares its processors is as it is, and a slow minute of a quiet one is not.
+
+A speed cell on a CPU has a witness beside each call as well (`bench.witness`). Calls beside which it was slow
+do not count, if enough others do; if not, the cell is tried again.
 """
 
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from results.calibration import Calibration
 from results.environment import Environment
 from results.gpu import Gpu
 from results.point import Device
 from results.reach import Reach
-from results.record import Record, Speed
+from results.record import Record
+from results.timing import Speed
 
 # The protocols whose cells are judged. In a comparison a disturbance meets both sides alike.
 CALIBRATED = ("speed", "reach")
@@ -28,6 +33,12 @@ SLOWEST_GEMM = 0.8
 SPREADS, LEAST_SLOWER = 4.0, 0.97
 # Of fewer readings nobody knows by how much they vary.
 KNOWN = 8
+# A witness may be as much slower than usual as the best quarter of all varies by, several times over, but
+# within these bounds: it is shorter than a product of the calibration, and undisturbed varies by a hundredth.
+LEAST_WITNESSED, MOST_WITNESSED = 1.05, 1.25
+# So many calls beside which the machine was quiet are enough for a median and its interval, if they are this
+# share of all: of a machine that is hardly ever quiet, a witness may have met the exceptions.
+FEWEST_QUIET, SHARE_QUIET = 6, 0.25
 # So many processors more than usual in the hands of others, while the clock ran, are one too. It is no share
 # of them all: the threads of a product wait for the one that has to share its processor.
 MOST_FOREIGN = 0.3
@@ -68,7 +79,9 @@ class Judge:
             self.look(record.cell.device, record.environment, found)
 
     def judged(self, record: Record, *, last: bool) -> Record:
-        """The record, contaminated if the machine was disturbed.
+        """The record, contaminated if the machine was disturbed; if not, it says which of its calls count.
+
+        It is the same object if nothing changes.
 
         Args:
             record: what is judged.
@@ -78,6 +91,10 @@ class Judge:
         if found is None or record.status != "ok":
             return record
         usual = self._usual[machine(record.cell.device, record.environment)]
+        if isinstance(record.measurement, Speed):
+            quiet = usual.quiet(found)
+            counts = quiet if enough(quiet) else None
+            record = record if record.measurement.quiet == counts else record.counting(counts)
         reason = usual.disturbed(found, record.environment.cores, last=last)
         return record if reason is None else record.doubted(reason)
 
@@ -89,6 +106,7 @@ class Usual:
         """Start with these readings; more may be learnt."""
         self._gemm: list[float] = []
         self._foreign: list[float] = []
+        self._witness: list[float] = []
         for reading in readings:
             self.learn(reading)
 
@@ -97,20 +115,52 @@ class Usual:
         self._gemm += reading.gemm_flops_per_s
         if reading.foreign_load is not None:
             self._foreign.append(reading.foreign_load)
+        if reading.witness_s:
+            # One number a cell: a restless minute of many short calls is still one minute.
+            self._witness.append(_quarter(reading.witness_s, upper=False))
 
     def disturbed(self, reading: Calibration, cores: int, *, last: bool = True) -> str | None:
         """What was unusual about a reading, or wrong with its GPU, in words; None if nothing was."""
         if reading.gpu is not None and (words := _wrong(reading.gpu)):
             return words
+        quiet = self.quiet(reading)
+        slow = None if enough(quiet) else self._slow(reading, quiet, last=last)
+        return slow or self._shared(reading, cores)
+
+    def quiet(self, reading: Calibration) -> list[bool] | None:
+        """Of each timed call, whether its witness was as usual before it and behind it; None: not known."""
+        if not reading.witness_s or not self._witness:
+            return None
+        limit = self._slowest_witness()
+        well = [one <= limit for one in reading.witness_s]
+        return [before and behind for before, behind in pairwise(well)]
+
+    def _slow(self, reading: Calibration, quiet: Sequence[bool] | None, *, last: bool) -> str | None:
+        """How the machine was slower than usual, in words; None if it was not."""
+        if quiet is not None and not last:
+            usual = 1e6 * _quarter(self._witness, upper=False)
+            return (
+                f"beside {len(quiet) - sum(quiet)} of {len(quiet)} timed calls a short product took more "
+                f"than {1e6 * self._slowest_witness():.3g} us, where {usual:.3g} are usual in this run"
+            )
         # Disturbances make readings worse and never better: the better half says what the machine can do.
+        if not self._gemm:
+            return None
         usual, slowest = _quarter(self._gemm, upper=True), min(reading.gemm_flops_per_s)
-        if usual is not None and slowest < usual * (SLOWEST_GEMM if last else self._slowest_share(usual)):
+        if slowest < usual * (SLOWEST_GEMM if last else self._slowest_share(usual)):
             return (
                 f"a matrix product beside it ran at {slowest / 1e9:.3g} GFLOP/s, "
                 f"where {usual / 1e9:.3g} are usual in this run"
             )
-        usual, found = _quarter(self._foreign, upper=False), reading.foreign_load
-        if usual is not None and found is not None and (found - usual) * cores > MOST_FOREIGN:
+        return None
+
+    def _shared(self, reading: Calibration, cores: int) -> str | None:
+        """How much more than usual others computed, in words; None if they did not."""
+        found = reading.foreign_load
+        if found is None or not self._foreign:
+            return None
+        usual = _quarter(self._foreign, upper=False)
+        if (found - usual) * cores > MOST_FOREIGN:
             return (
                 f"other processes used {found:.0%} of the processors meanwhile, "
                 f"where {usual:.0%} are usual in this run"
@@ -123,6 +173,17 @@ class Usual:
             return SLOWEST_GEMM
         spread = max(self._gemm) / usual - 1.0
         return min(max(1.0 - SPREADS * spread, SLOWEST_GEMM), LEAST_SLOWER)
+
+    def _slowest_witness(self) -> float:
+        """Seconds above which a witness says that the machine was disturbed."""
+        usual = _quarter(self._witness, upper=False)
+        spread = usual / min(self._witness) - 1.0
+        return usual * min(max(1.0 + SPREADS * spread, LEAST_WITNESSED), MOST_WITNESSED)
+
+
+def enough(quiet: Sequence[bool] | None) -> bool:
+    """Whether what is known of the timed calls leaves enough of them."""
+    return quiet is not None and sum(quiet) >= max(min(FEWEST_QUIET, len(quiet)), SHARE_QUIET * len(quiet))
 
 
 def calibration(record: Record) -> Calibration | None:
@@ -146,8 +207,8 @@ def _wrong(gpu: Gpu) -> str | None:
     return None
 
 
-def _quarter(values: Sequence[float], *, upper: bool) -> float | None:
-    """The quartile on the better side; None without values."""
-    if len(values) < 2:
-        return values[0] if values else None
+def _quarter(values: Sequence[float], *, upper: bool) -> float:
+    """The quartile on the better side, of one value or more."""
+    if len(values) == 1:
+        return values[0]
     return statistics.quantiles(values, n=4, method="inclusive")[2 if upper else 0]

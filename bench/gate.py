@@ -17,7 +17,7 @@ from bench.entering import Entered, entering, given
 from bench.exhaustion import of_the_gate
 from bench.twins import Answers, Asked, Wrong, errors, results
 from results.point import DType
-from results.record import Gate
+from results.timing import Gate
 
 # Far above the rounding of an honest kernel (float32 attention errs by about 1e-6), far below the
 # difference between two functions.

@@ -194,7 +194,7 @@ class Bench:
             if machine(record.cell.device, record.environment) not in here:
                 continue
             judged = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
-            if judged.status != record.status:
+            if judged is not record:
                 self._writer.append(judged)
                 self._again(judged)
 
@@ -215,7 +215,7 @@ class Bench:
         """Judge once more what was measured, by all that is known now; whether a cell is queued again."""
         for number, record in enumerate(self.records):
             judged = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
-            if judged.status != record.status:
+            if judged is not record:
                 self._writer.append(judged)
                 self.records[number] = judged
                 self._again(judged)

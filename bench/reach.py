@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from results.cell import MemoryCell, ReachCell, SpeedCell
 from results.reach import Probe, Reach
-from results.record import Measurement, Memory, Speed
+from results.record import Measurement, Memory
 from results.status import Status
+from results.timing import Speed
 
 # Kernels work in tiles: at other lengths the filling of the last tile would be measured along.
 GRAIN = 16

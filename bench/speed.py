@@ -1,10 +1,10 @@
 """The speed protocol: how long one call takes.
 
 Between two clock reads stands one call. The first call, the warm-up and the gate come before the
-clock; calibration stands on both sides of it; every sample is kept, in order. Inputs are taken in turn, and
-changed before each call; behind the clock the last answer is held to be that to its own inputs.
-What is freed stays with the process (`bench.heap`). On CUDA the L2 cache is written over before each call,
-and the device is looked at now and then between two.
+clock; calibration stands on both sides of it, and a witness on both sides of each call (`bench.witness`);
+every sample is kept, in order. Inputs are taken in turn, and changed before each call; behind the clock
+the last answer is held to be that to its own inputs. What is freed stays with the process (`bench.heap`).
+On CUDA the L2 cache is written over before each call, and the device is looked at now and then between two.
 """
 
 import time
@@ -24,9 +24,10 @@ from bench.gate import check
 from bench.heap import keep_freed
 from bench.scopes import Make
 from bench.watch import Watch
+from bench.witness import Witness
 from results.cell import SpeedCell
 from results.point import Device
-from results.record import Speed, Work
+from results.timing import Speed, Work
 
 # Sets of inputs taken in turn, so that no call repeats the one before it. Short inputs stay in the caches.
 SETS = 3
@@ -53,9 +54,9 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
     for turn in range(cell.warmup):
         call(turn)
     made, all_made = (made_since(nothing), parts()) if nothing else (None, None)
-    watch = Watch(cell.device)
+    watch, witness = Watch(cell.device), Witness(cell.device)
     before = calibrate(cell.device, cell.dtype)
-    samples, last = _samples(call, cell, flush, watch)
+    samples, last = _samples(call, cell, flush, watch, witness)
     seen = watch.end(len(samples))
     after = calibrate(cell.device, cell.dtype)
     if all_made is not None:
@@ -69,7 +70,7 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
         l2_flushed=flush.flushes,
         heap_kept=kept,
         gate=gate,
-        calibration=between(before, after, seen.gpu),
+        calibration=between(before, after, seen.gpu, witness.readings_s),
         energy_per_call_j=seen.energy_per_call_j,
         work=work(call),
         parameters=sum(p.numel() for variant in call.variants for p in variant.parameters()),
@@ -78,13 +79,17 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
     )
 
 
-def _samples(call: Call, cell: SpeedCell, flush: Flush, watch: Watch) -> tuple[list[float], Answer]:
-    """Seconds of each timed call, watched, and the answer of the last."""
+def _samples(
+    call: Call, cell: SpeedCell, flush: Flush, watch: Watch, witness: Witness
+) -> tuple[list[float], Answer]:
+    """Seconds of each timed call, watched and witnessed, and the answer of the last."""
     samples: list[float] = []
     watch.begin()
+    witness.look()
     while True:
         sample = timed_answer(call, len(samples), cell.device, flush)
         samples.append(sample.seconds)
+        witness.look()
         watch.between()
         if len(samples) >= cell.samples and (sum(samples) >= cell.seconds or len(samples) >= MOST_SAMPLES):
             return samples, sample.answer

@@ -11,7 +11,7 @@ from bench.model import Network
 from bench.twins import Wrong
 from lra_tasks.interface import Batch, Examples
 from results.cell import TrainingCell
-from results.record import Gate
+from results.timing import Gate
 from variants.interface import Variant
 from variants.mixer import Mixer, MultiHead
 

@@ -15,8 +15,9 @@ from results.environment import Environment
 from results.fidelity import Fidelity
 from results.gpu import Gpu
 from results.reach import Reach
-from results.record import Record, Speed, Training
+from results.record import Record, Training
 from results.run import Plan, Run
+from results.timing import Speed
 
 Row = dict[str, Any]
 

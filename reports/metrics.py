@@ -11,7 +11,8 @@ from reports.statistics import Estimate
 from results.cell import SpeedCell
 from results.fidelity import Fidelity
 from results.reach import Reach
-from results.record import Comparison, Memory, Record, Speed, Training
+from results.record import Memory, Record, Training
+from results.timing import Comparison, Speed
 
 MEBI = 2**20
 
@@ -49,7 +50,7 @@ class Metric:
 
 def _latency(record: Record) -> Estimate | None:
     found = record.measurement
-    return statistics.median([1e3 * s for s in found.samples_s]) if isinstance(found, Speed) else None
+    return statistics.median([1e3 * s for s in found.counted_s]) if isinstance(found, Speed) else None
 
 
 def _first_call(record: Record) -> float | None:
@@ -61,7 +62,7 @@ def _tokens_per_s(record: Record) -> float | None:
     found, cell = record.measurement, record.cell
     if not (isinstance(found, Speed) and isinstance(cell, SpeedCell)):
         return None
-    return _over(cell.batch * cell.length, float(np.median(found.samples_s)))
+    return _over(cell.batch * cell.length, float(np.median(found.counted_s)))
 
 
 def _useful_tflops_per_s(record: Record) -> Estimate | None:
@@ -76,7 +77,7 @@ def _useful_tflops_per_s(record: Record) -> Estimate | None:
         return None
     # A mechanism that computes no pairs wastes none.
     share = work.pairs_useful / work.pairs_executed if work.pairs_executed else 1.0
-    tera, took = 1e-12 * share * (work.flops_forward + backward), statistics.median(found.samples_s)
+    tera, took = 1e-12 * share * (work.flops_forward + backward), statistics.median(found.counted_s)
     # Without products there is no rate of any, and 0 would say that the hardware stood still.
     if not tera or not took.value:
         return None
@@ -171,7 +172,8 @@ METRICS: dict[str, Metric] = {
     metric.column: metric
     for metric in (
         Metric("latency_ms", "latency", "ms", "lower", "log",
-               "median of the timed calls", _latency, interval=True),
+               "median of the timed calls, without those beside which a witness found the machine disturbed",
+               _latency, interval=True),
         Metric("first_call_ms", "first call", "ms", "lower", "log",
                "the very first call", _first_call),
         Metric("tokens_per_s", "throughput", "tokens/s", "higher", "log",

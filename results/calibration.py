@@ -43,3 +43,8 @@ class Calibration(BaseModel):
         default=None,
         description="of timed calls on CUDA, with the extra `gpu`; null elsewhere and in older records",
     )
+    witness_s: list[float] | None = Field(
+        default=None,
+        description="of speed cells on a CPU: seconds of a short product before the first timed call and "
+        "behind each; null elsewhere and in older records",
+    )

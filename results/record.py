@@ -8,80 +8,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from results.calibration import Calibration
 from results.cell import Cell
 from results.environment import Environment
 from results.fidelity import Fidelity
 from results.quality import Quality
 from results.reach import Reach
 from results.status import Status
+from results.timing import Comparison, Gate, Speed
 
 SCHEMA_VERSION = 1
 
 
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Gate(_Row):
-    """The correctness check against the variant's dense twin, on the very inputs that were timed.
-
-    Of a training: on what entered the variant of each layer for real examples, before the first step.
-    """
-
-    rows: int = Field(description="query rows that were compared, of each head and sequence")
-    relative_error: float = Field(description="norm of the difference over norm of the float64 twin")
-    tolerance: float = Field(description="largest relative_error that passes")
-
-
-class Work(_Row):
-    """What one call computes, by the variant's own account (see variants.interface.Cost).
-
-    Of the attention alone, over all layers of a model; of a step, without the optimizer.
-    """
-
-    flops_forward: int
-    flops_backward: int
-    pairs_useful: int
-    pairs_executed: int
-
-
-class Speed(_Row):
-    """Result of a SpeedCell."""
-
-    protocol: Literal["speed"] = "speed"
-    samples_s: list[float] = Field(min_length=1, description="seconds of each timed call, in order")
-    first_call_s: float = Field(description="seconds of the very first call, compilation included")
-    compile_s: float | None = Field(
-        default=None, description="seconds of the first call less those of the second; null if not compiled"
-    )
-    graphs: int | None = Field(default=None, description="graphs that torch.compile made; null as above")
-    graph_breaks: int | None = Field(
-        default=None, description="places that torch.compile left to Python, between graphs; null as above"
-    )
-    input_sets: int = Field(
-        default=3, description="sets of inputs taken in turn; short ones stay in the caches of a CPU"
-    )
-    l2_flushed: bool = Field(
-        default=False, description="whether the L2 cache was written over before each timed call (CUDA)"
-    )
-    heap_kept: bool = Field(
-        default=False,
-        description="whether the process kept what it freed for the next call; in older records it did not",
-    )
-    gate: Gate | None = Field(description="null where the variant has no dense twin to compare with")
-    calibration: Calibration
-    energy_per_call_j: float | None = Field(
-        default=None,
-        description="energy of the whole GPU during the timed calls over their number, J: flushes of L2 and "
-        "pauses between calls included. Null where it is not told or they lasted less than 0.3 s, as the "
-        "counter (in mJ) moves in steps of up to 0.1 s; on a CPU, without the extra gpu, in older records",
-    )
-    work: Work
-    parameters: int = Field(description="learned numbers of the variant itself, over all layers")
-    kernels: list[str] = Field(
-        description="by name: on a CPU the operators with matrix products that ran, on CUDA all kernels"
-    )
 
 
 class Memory(_Row):
@@ -103,20 +42,6 @@ class Memory(_Row):
     declared_saved_bytes: int | None = Field(
         description="saved_bytes by the variant's own account; null where it is a part of a layer or model"
     )
-
-
-class Comparison(_Row):
-    """Result of a ComparisonCell."""
-
-    protocol: Literal["comparison"] = "comparison"
-    pairs_s: list[tuple[float, float]] = Field(
-        min_length=1, description="seconds of (variant, against), in order"
-    )
-    gates: tuple[Gate | None, Gate | None]
-    l2_flushed: bool = Field(default=False, description="as in Speed")
-    heap_kept: bool = Field(default=False, description="as in Speed")
-    calibration: Calibration
-    work: tuple[Work, Work]
 
 
 class Evaluation(_Row):
@@ -213,6 +138,11 @@ class Record(_Row):
         "reading. Null without a measurement, and in older records",
     )
     environment: Environment
+
+    def counting(self, quiet: list[bool] | None) -> Self:
+        """The same attempt at a speed cell, of which these calls count, or all. It replaces this one."""
+        assert isinstance(self.measurement, Speed)
+        return self.model_copy(update={"measurement": self.measurement.model_copy(update={"quiet": quiet})})
 
     def doubted(self, reason: str) -> Self:
         """The same attempt with the status "contaminated". It replaces this one in a store."""

@@ -11,9 +11,10 @@ from bench.matrix import Matrix, Value
 from bench.resolver import Outside, Resolver
 from reports import statistics
 from results.cell import ComparisonCell
-from results.record import Comparison, Record
+from results.record import Record
 from results.run import Run
 from results.spec import Spec
+from results.timing import Comparison
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
 PASSES = ("fwd", "fwd_bwd")

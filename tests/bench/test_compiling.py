@@ -15,8 +15,9 @@ from bench.planning import plan
 from bench.resolver import Resolver
 from bench.runner import execute
 from bench.worker import Answer
-from results.record import Memory, Record, Speed
+from results.record import Memory, Record
 from results.run import Run
+from results.timing import Speed
 from tests.bench.test_runner import Silent
 
 

@@ -21,16 +21,21 @@ from results.cell import Cell
 from results.environment import Environment
 from results.record import Record
 from results.run import Plan, Run
+from results.timing import Speed
 from tests.results.build import record, speed, speed_cell
 
 LENGTHS = (16, 32, 64, 128, 256)
 QUIET, SLOW = 2e11, 1e11
 
 
-class Engine:
-    """Answers in no time, with the readings that it is given, one after another."""
+def product(rate: float, witness_s: list[float] | None = None) -> Calibration:
+    return Calibration(gemm_flops_per_s=(rate, rate), copy_bytes_per_s=(1.0, 1.0), witness_s=witness_s)
 
-    def __init__(self, gemm: Iterator[float]) -> None:
+
+class Engine:
+    """Answers in no time, with the readings that it is given, one after another; a rate stands for one."""
+
+    def __init__(self, gemm: Iterator[float | Calibration]) -> None:
         self.gemm, self.asked = gemm, list[int]()
 
     def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
@@ -40,7 +45,7 @@ class Engine:
         rate = next(self.gemm)
         if rate == 0:
             return Ended(None, timed_out=True, exit_code=None, seconds=limits.seconds)
-        reading = Calibration(gemm_flops_per_s=(rate, rate), copy_bytes_per_s=(1.0, 1.0))
+        reading = rate if isinstance(rate, Calibration) else product(rate)
         found = speed().model_copy(update={"calibration": reading})
         return Ended(Answer(status="ok", measurement=found).model_dump_json(), False, 0, 0.01)
 
@@ -72,7 +77,7 @@ def own_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def go(
     folder: Path,
-    gemm: Sequence[float],
+    gemm: Sequence[float | Calibration],
     wanted: Wanted = measuring.EVERY,
     seconds: float = 60.0,
     known: Sequence[Record] = (),
@@ -123,6 +128,15 @@ def test_a_disturbance_at_the_start_is_seen_at_the_end(tmp_path: Path):
     assert {r.status for r in latest.values()} == {"ok"}
     assert latest[records[0].cell_id].started_at == records[-1].started_at
     assert records[0].status == "contaminated"
+
+
+def test_a_slow_witness_at_the_start_is_seen_at_the_end(tmp_path: Path):
+    slow, quiet = (product(QUIET, 4 * [seconds]) for seconds in (32e-6, 27e-6))
+    run, engine, _, records = go(tmp_path, [slow, *[quiet] * len(LENGTHS)])
+    assert engine.asked == [16, 32, 64, 128, 256, 16]
+    assert (records[0].status, records[0].cell_id) == ("contaminated", records[-1].cell_id)
+    found = [r.measurement for r in run.latest().values()]
+    assert [one.quiet for one in found if isinstance(one, Speed)] == len(LENGTHS) * [3 * [True]]
 
 
 def test_what_was_left_contaminated_before_its_last_try_is_missing(tmp_path: Path):

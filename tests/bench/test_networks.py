@@ -17,7 +17,8 @@ from bench.roles import lacking
 from bench.twins import Wrong
 from lra_tasks.interface import IGNORE, Examples, Task
 from results.cell import TrainingCell
-from results.record import Gate, Training
+from results.record import Training
+from results.timing import Gate
 from tests.bench import faulty
 from tests.bench.test_training import POSITIONS, cell, network, run
 from tests.lra_tasks.specimens import HonestPair, HonestTarget, TargetTooLong

@@ -48,6 +48,8 @@ def speed_cell(variant: str, **fields: object) -> SpeedCell:
 def test_every_variant_is_timed(name: str, scope: str, passes: str):
     result = speed.measure(speed_cell(name, scope=scope, **{"pass": passes}), make(name))
     assert len(result.samples_s) == 3
+    # One witness before the first call, and one behind each.
+    assert len(result.calibration.witness_s or ()) == 4
     assert all(sample > 0 for sample in (*result.samples_s, result.first_call_s))
     assert result.gate is not None
     assert result.gate.relative_error < result.gate.tolerance

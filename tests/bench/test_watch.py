@@ -19,9 +19,10 @@ from results.calibration import Calibration
 from results.cell import SpeedCell
 from results.gpu import Gpu
 from results.point import Device
-from results.record import Record, Speed
+from results.record import Record
 from results.run import Plan, Run
 from results.spec import Spec
+from results.timing import Speed
 from tests.bench.fake_nvml import Fake
 from tests.bench.test_measuring import Heard
 from tests.bench.test_nvml import fake as fake

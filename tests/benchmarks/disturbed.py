@@ -20,8 +20,9 @@ from statistics import median
 
 from bench.environment import environment
 from results.cell import SpeedCell
-from results.record import Record, Speed
+from results.record import Record
 from results.run import Run
+from results.timing import Speed
 
 # How far the final median of a setting may lie from that of the undisturbed run.
 BAR = 0.07
@@ -73,7 +74,7 @@ def medians(run: Run) -> Medians:
         if isinstance(record.measurement, Speed) and record.status == "ok":
             assert isinstance(record.cell, SpeedCell)
             setting = (str(record.cell.variant), record.cell.length, record.cell.pass_)
-            found[setting].append(median(record.measurement.samples_s))
+            found[setting].append(median(record.measurement.counted_s))
     return found
 
 

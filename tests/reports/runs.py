@@ -7,23 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from results.calibration import Calibration
 from results.cell import Cell, ComparisonCell, MemoryCell, SpeedCell, TrainingCell
-from results.record import (
-    Calibration,
-    Comparison,
-    Environment,
-    Evaluation,
-    Gate,
-    Measurement,
-    Memory,
-    Record,
-    Speed,
-    Training,
-    Work,
-)
+from results.environment import Environment
+from results.record import Evaluation, Measurement, Memory, Record, Training
 from results.run import Plan, Run, TaskCard, VariantCard
 from results.spec import Spec
 from results.status import Status
+from results.timing import Comparison, Gate, Speed, Work
 
 START = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
 LENGTHS = (256, 512, 1024, 2048, 4096)

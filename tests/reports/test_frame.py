@@ -41,6 +41,18 @@ def test_latency_is_the_median_of_the_raw_samples(written):
     assert row["tokens_per_s"] == pytest.approx(2 * 512 / middle)
 
 
+def test_calls_beside_which_the_machine_was_disturbed_do_not_count(written):
+    cell = SpeedCell(variant=Spec.parse("sdpa"), length=512)
+    measured = speed(cell)
+    quiet = [at >= 8 for at in range(15)]
+    row = rows_of(frame(written([record(cell, measured.model_copy(update={"quiet": quiet}))])))[0]
+    middle = sorted(measured.samples_s[8:])[3]
+    assert (row["latency_ms"], row["latency_ms_n"]) == (pytest.approx(1e3 * middle), 7)
+    assert row["tokens_per_s"] == pytest.approx(512 / middle)
+    share = measured.work.pairs_useful / measured.work.pairs_executed
+    assert row["useful_tflops_per_s"] == pytest.approx(1e-12 * share * measured.work.flops_forward / middle)
+
+
 def test_what_was_seen_of_the_gpu_has_columns(written):
     cell = SpeedCell(variant=Spec.parse("sdpa"), length=512, device="cuda")
     measured = speed(cell)

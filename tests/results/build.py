@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from results.calibration import Calibration
 from results.cell import Cell, SpeedCell
 from results.environment import Environment
-from results.record import Measurement, Record, Speed, Work
+from results.record import Measurement, Record
 from results.spec import Spec
 from results.status import Status
+from results.timing import Speed, Work
 
 ENVIRONMENT = Environment(
     host="0123abcd",
