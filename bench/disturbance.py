@@ -33,12 +33,14 @@ SLOWEST_GEMM = 0.8
 SPREADS, LEAST_SLOWER = 4.0, 0.97
 # Of fewer readings nobody knows by how much they vary.
 KNOWN = 8
-# A witness may be as much slower than usual as the best quarter of all varies by, several times over, but
-# within these bounds: it is shorter than a product of the calibration, and undisturbed varies by a hundredth.
+# A witness may be slower than usual by several times what the best quarter of the readings of a cell varies
+# by, but within these bounds: it is shorter than a product of the calibration.
 LEAST_WITNESSED, MOST_WITNESSED = 1.05, 1.25
-# So many calls beside which the machine was quiet are enough for a median and its interval, if they are this
-# share of all: of a machine that is hardly ever quiet, a witness may have met the exceptions.
+# So many calls beside which the machine was quiet are enough for a median and its interval, of few calls
+# half, if they are this share of all: where it is hardly ever quiet, a witness may have met the exceptions.
 FEWEST_QUIET, SHARE_QUIET = 6, 0.25
+# What happens within a call that is longer than this, s, two short readings do not tell.
+LONGEST_WITNESSED_S = 0.5
 # So many processors more than usual in the hands of others, while the clock ran, are one too. It is no share
 # of them all: the threads of a product wait for the one that has to share its processor.
 MOST_FOREIGN = 0.3
@@ -81,7 +83,8 @@ class Judge:
     def judged(self, record: Record, *, last: bool) -> Record:
         """The record, contaminated if the machine was disturbed; if not, it says which of its calls count.
 
-        It is the same object if nothing changes.
+        It is the same object if neither changes; which calls count, once said, is said anew only if it turns
+        out that they are too few.
 
         Args:
             record: what is judged.
@@ -91,12 +94,16 @@ class Judge:
         if found is None or record.status != "ok":
             return record
         usual = self._usual[machine(record.cell.device, record.environment)]
-        if isinstance(record.measurement, Speed):
-            quiet = usual.quiet(found)
-            counts = quiet if enough(quiet) else None
-            record = record if record.measurement.quiet == counts else record.counting(counts)
-        reason = usual.disturbed(found, record.environment.cores, last=last)
-        return record if reason is None else record.doubted(reason)
+        # Only a speed cell can leave calls out.
+        speed = record.measurement if isinstance(record.measurement, Speed) else None
+        short = speed is not None and statistics.median(speed.samples_s) <= LONGEST_WITNESSED_S
+        quiet = usual.quiet(found) if short else None
+        reason = usual.disturbed(found, record.environment.cores, quiet=quiet, last=last)
+        if reason is not None:
+            return record.doubted(reason)
+        if speed is None or enough(quiet) == (speed.quiet is not None):
+            return record
+        return record.counting(quiet if enough(quiet) else None)
 
 
 class Usual:
@@ -106,7 +113,10 @@ class Usual:
         """Start with these readings; more may be learnt."""
         self._gemm: list[float] = []
         self._foreign: list[float] = []
+        # Of the readings of each cell the better quartile, and by how much its best ones are better.
         self._witness: list[float] = []
+        self._spread: list[float] = []
+        self._slowest: float | None = None
         for reading in readings:
             self.learn(reading)
 
@@ -117,26 +127,38 @@ class Usual:
             self._foreign.append(reading.foreign_load)
         if reading.witness_s:
             # One number a cell: a restless minute of many short calls is still one minute.
-            self._witness.append(_quarter(reading.witness_s, upper=False))
+            usual, best = _quarter(reading.witness_s, upper=False), _best(reading.witness_s)
+            self._witness.append(usual)
+            self._spread.append(usual / best - 1.0)
+            self._slowest = None
 
-    def disturbed(self, reading: Calibration, cores: int, *, last: bool = True) -> str | None:
-        """What was unusual about a reading, or wrong with its GPU, in words; None if nothing was."""
+    def disturbed(
+        self, reading: Calibration, cores: int, *, quiet: Sequence[bool] | None = None, last: bool = True
+    ) -> str | None:
+        """What was unusual about a reading, or wrong with its GPU, in words; None if nothing was.
+
+        Args:
+            reading: of a cell.
+            cores: of its machine.
+            quiet: what `quiet` says of it, if calls that were not can be left out.
+            last: as in `Judge.judged`.
+        """
         if reading.gpu is not None and (words := _wrong(reading.gpu)):
             return words
-        quiet = self.quiet(reading)
-        slow = None if enough(quiet) else self._slow(reading, quiet, last=last)
-        return slow or self._shared(reading, cores)
+        if not enough(quiet) and (words := self._slow(reading, quiet, last=last)):
+            return words
+        return self._shared(reading, cores)
 
     def quiet(self, reading: Calibration) -> list[bool] | None:
         """Of each timed call, whether its witness was as usual before it and behind it; None: not known."""
-        if not reading.witness_s or not self._witness:
+        if not reading.witness_s or len(self._witness) < KNOWN:
             return None
         limit = self._slowest_witness()
         well = [one <= limit for one in reading.witness_s]
         return [before and behind for before, behind in pairwise(well)]
 
     def _slow(self, reading: Calibration, quiet: Sequence[bool] | None, *, last: bool) -> str | None:
-        """How the machine was slower than usual, in words; None if it was not."""
+        """How the machine was slower than usual, where too few calls are known to be quiet; None if not."""
         if quiet is not None and not last:
             usual = 1e6 * _quarter(self._witness, upper=False)
             return (
@@ -176,14 +198,18 @@ class Usual:
 
     def _slowest_witness(self) -> float:
         """Seconds above which a witness says that the machine was disturbed."""
-        usual = _quarter(self._witness, upper=False)
-        spread = usual / min(self._witness) - 1.0
-        return usual * min(max(1.0 + SPREADS * spread, LEAST_WITNESSED), MOST_WITNESSED)
+        if self._slowest is None:
+            share = 1.0 + SPREADS * statistics.median(self._spread)
+            usual = _quarter(self._witness, upper=False)
+            self._slowest = usual * min(max(share, LEAST_WITNESSED), MOST_WITNESSED)
+        return self._slowest
 
 
 def enough(quiet: Sequence[bool] | None) -> bool:
     """Whether what is known of the timed calls leaves enough of them."""
-    return quiet is not None and sum(quiet) >= max(min(FEWEST_QUIET, len(quiet)), SHARE_QUIET * len(quiet))
+    if quiet is None:
+        return False
+    return sum(quiet) >= max(min(FEWEST_QUIET, len(quiet) / 2), SHARE_QUIET * len(quiet))
 
 
 def calibration(record: Record) -> Calibration | None:
@@ -205,6 +231,11 @@ def _wrong(gpu: Gpu) -> str | None:
     if gpu.foreign_sm_share is not None and gpu.foreign_sm_share > MOST_FOREIGN_SM:
         return f"other processes used {gpu.foreign_sm_share:.0%} of the GPU's time meanwhile"
     return None
+
+
+def _best(seconds: Sequence[float]) -> float:
+    """The twentieth on the better side of what should be short, of two values or more."""
+    return statistics.quantiles(seconds, n=20, method="inclusive")[0]
 
 
 def _quarter(values: Sequence[float], *, upper: bool) -> float:

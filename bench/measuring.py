@@ -126,10 +126,11 @@ class Bench:
         self._run, self._setup, self._writer, self._engine = run, setup, writer, engine
         beside = Beside(run.checkpoint, setup.checkpoint_s, setup.scalars)
         self._asker = Asker(engine, setup.limits, run.logs(), setup.outside, setup.wanted.until, beside)
-        self._before = self._latest = latest
+        self._before = self._latest = dict(latest)
         self._judge = Judge(latest.values())
         # A command that was told to try again starts to count anew.
-        self._tries = Counter[str]() if setup.wanted.retry else run.tries()
+        self._earlier = run.tries()
+        self._tries = Counter[str]() if setup.wanted.retry else self._earlier.copy()
         self._sizes = self._others()
         self.queue, self.records = deque(left), list[Record]()
         self._waited_for = ""
@@ -190,11 +191,13 @@ class Bench:
     def reconsider(self) -> None:
         """Judge what earlier commands measured here, by all that is known: a killed one never looked back."""
         here = [machine(device, environment(device)) for device in devices()]
-        for record in self._before.values():
+        for record in [*self._before.values()]:
             if machine(record.cell.device, record.environment) not in here:
                 continue
-            judged = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
-            if judged is not record:
+            judged = self._judge.judged(record, last=self._earlier[record.cell_id] >= MOST_TRIES)
+            # Who measured it says which calls count: of what two commands write, either may be read last.
+            if judged.status != record.status:
+                self._before[record.cell_id] = judged
                 self._writer.append(judged)
                 self._again(judged)
 

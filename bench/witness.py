@@ -4,8 +4,8 @@ Neighbours on a host, a virtual processor that moves to the other half of a core
 states come and go within a second, and a reading before a cell and one behind it miss them. What the same
 product takes right before and right behind a call is told for each call alone, in some 0.1 ms.
 
-It waits for all threads, as calls do, and fits into the caches of a core, so that it leaves most of what a
-call had there.
+It waits for all threads, as calls do. What it reads and writes is 128 KiB a thread: more than a first cache
+holds, and a part of a second one.
 """
 
 import time

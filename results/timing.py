@@ -42,7 +42,8 @@ class Speed(_Row):
     quiet: list[bool] | None = Field(
         default=None,
         description="of each timed call, whether the machine was quiet beside it, by its witness and what is "
-        "usual in the run; only such calls count. Null where all do: too few were quiet, or nobody knows",
+        "usual in the run; only such calls count. Null where all do: without witnesses or before enough of "
+        "them were known, and where too few calls were quiet even at the last try",
     )
     first_call_s: float = Field(description="seconds of the very first call, compilation included")
     compile_s: float | None = Field(
@@ -84,7 +85,10 @@ class Speed(_Row):
         return [taken for taken, quiet in zip(self.samples_s, self.quiet, strict=True) if quiet]
 
     @model_validator(mode="after")
-    def _some_count(self) -> Self:
+    def _calls_are_told_apart(self) -> Self:
+        witnesses, calls = self.calibration.witness_s, len(self.samples_s)
+        if witnesses is not None and len(witnesses) != calls + 1:
+            raise ValueError(f"{len(witnesses)} readings of a witness beside {calls} calls, not {calls + 1}")
         if self.quiet is not None and (len(self.quiet) != len(self.samples_s) or not any(self.quiet)):
             told = f"{sum(self.quiet)} of {len(self.quiet)}"
             raise ValueError(f"{told} calls were quiet, and {len(self.samples_s)} were timed")
