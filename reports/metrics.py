@@ -172,7 +172,7 @@ METRICS: dict[str, Metric] = {
     metric.column: metric
     for metric in (
         Metric("latency_ms", "latency", "ms", "lower", "log",
-               "median of the timed calls, without those beside which a witness found the machine slow, if "
+               "median of the timed calls, without those beside which the machine was slower than usual, if "
                "enough others are left",
                _latency, interval=True),
         Metric("first_call_ms", "first call", "ms", "lower", "log",

@@ -290,3 +290,30 @@ def test_what_another_command_has_measured_meanwhile_is_left(tmp_path: Path):
     # The display counts them all the same.
     assert len(heard.records) == 5
     assert len(list(run.store.read())) == 5
+
+
+def test_what_was_doubted_at_the_start_is_measured_whatever_another_command_writes(tmp_path: Path):
+    class Beside(Engine):
+        def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
+            if not self.asked:
+                with Run(tmp_path / "run").store.writer() as writer:
+                    writer.append(record(speed_cell(length=64)))
+            return super().run(job, question, limits, log)
+
+    engine, run = Beside(iter([QUIET] * 5)), Run(tmp_path / "run")
+    cells = [speed_cell(length=length) for length in LENGTHS]
+    run.keep(Plan(name="p", description="", cells=tuple(cells), variants={}, tasks={}))
+    doubtful, fast = (
+        _earlier(16, environment("cpu"), SLOW),
+        [_earlier(n, environment("cpu")) for n in (32, 64)],
+    )
+    with run.store.writer() as writer:
+        for one in (doubtful, *fast):
+            writer.append(one)
+    with run.store.writer() as writer:
+        bench = Bench(run, Setup(Limits(60.0, 2**30), Heard()), writer, engine, cells[3:], run.latest())  # pyright: ignore[reportArgumentType]
+        bench.reconsider()
+        while bench.next():
+            pass
+    assert engine.asked == [128, 256, 16]
+    assert run.latest()[cells[0].id].status == "ok"
