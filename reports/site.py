@@ -30,7 +30,7 @@ SECTIONS = (
     (
         "accuracy",
         "Accuracy",
-        ("distance-", "load-", "accuracy-", "ledger-", "span-"),
+        ("tasks-", "distance-", "load-", "accuracy-", "ledger-", "span-"),
         "no training cells: no accuracy is known",
     ),
     ("status", "Without a value", ("status",), ""),

@@ -5,6 +5,7 @@ import pytest
 from reports.frame import frame
 from reports.plots import plots
 from reports.scores import boards
+from reports.site import SECTIONS
 from reports.statistics import deviation
 from reports.tables import tables
 from results.cell import ComparisonCell, SpeedCell, TrainingCell
@@ -46,7 +47,11 @@ def made(written):
 
     def make(outcomes, begins):
         records = [record(one, outcome, place) for place, (one, outcome) in enumerate(outcomes)]
-        return [table for table in tables(frame(written(records)), {}) if table.name.startswith(begins)]
+        found = tables(frame(written(records)), {})
+        # The page shows what belongs to a section, and nothing else.
+        shown = tuple(prefix for _, _, prefixes, _ in SECTIONS for prefix in prefixes)
+        assert [table.name for table in found if not table.name.startswith(shown)] == []
+        return [table for table in found if table.name.startswith(begins)]
 
     return make
 
