@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -149,14 +150,20 @@ class Run:
     def latest(self) -> dict[str, Record]:
         """The record that counts for each cell: its first measurement, else its last attempt.
 
-        An attempt that was doubted later stands in the files twice; what was written last of it counts.
+        An attempt that was doubted later stands in the files twice, and is doubted; else what was written
+        last of it counts.
         Where a plan is in force, only its cells count: records of changed code stay in the files but
         do not mix with those of today's.
         """
         plan = self.plan()
         wanted = None if plan is None else {cell.id for cell in plan.cells}
         chosen: dict[str, Record] = {}
-        attempts = {(record.cell_id, record.started_at): record for record in self.store.read()}
+        attempts: dict[tuple[str, datetime], Record] = {}
+        for record in self.store.read():
+            attempt = record.cell_id, record.started_at
+            # Of two commands on one folder either file may be read last: what was doubted stays so.
+            if attempt not in attempts or attempts[attempt].status != "contaminated":
+                attempts[attempt] = record
         for record in sorted(attempts.values(), key=lambda record: record.started_at):
             if wanted is not None and record.cell_id not in wanted:
                 continue

@@ -127,3 +127,17 @@ def test_a_file_is_no_folder_of_runs(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file is not a folder"):
         runs(tmp_path / "file")
+
+
+@pytest.mark.parametrize("doubted_first", [True, False])
+def test_an_attempt_that_was_doubted_stays_so_whichever_file_is_read_last(
+    tmp_path: Path, *, doubted_first: bool
+):
+    kept, run = record(), Run(tmp_path / "run")
+    lines = (
+        [kept.doubted("a slow product"), kept] if doubted_first else [kept, kept.doubted("a slow product")]
+    )
+    for name, line in zip("ab", lines, strict=True):
+        run.path.mkdir(exist_ok=True)
+        (run.path / f"{name}.jsonl").write_text(line.model_dump_json() + "\n")
+    assert run.latest()[kept.cell_id].status == "contaminated"
