@@ -16,6 +16,7 @@ from reports.tables import tables
 from results.record import Record
 from results.run import Plan, Run
 from results.status import STATUSES
+from results.timing import Speed
 
 MARK = "attnbench-report.json"  # what tells a report from any other folder
 
@@ -129,6 +130,13 @@ def _notices(plan: Plan | None, records: list[Record]) -> list[str]:
         )
     if any(record.environment.dirty for record in records):
         said.append("Some cells were measured with code that is in no commit.")
+    timed = [record.measurement for record in records if record.status == "ok"]
+    timed = [found for found in timed if isinstance(found, Speed) and found.calibration.witness_s is not None]
+    if restless := sum(found.quiet is None for found in timed):
+        said.append(
+            f"In {restless} of {len(timed)} timed cells all calls count: too few are known to have met a "
+            "quiet machine."
+        )
     return said
 
 

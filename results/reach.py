@@ -3,17 +3,14 @@
 import statistics
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from results.calibration import Calibration
+from results.row import Row
 from results.status import Status
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Probe(_Row):
+class Probe(Row):
     """One length that was tried, in a process of its own."""
 
     length: int = Field(description="number of positions N")
@@ -37,7 +34,7 @@ class Probe(_Row):
         return None if self.peak_bytes is None else self.peak_bytes / 2**20
 
 
-class Reach(_Row):
+class Reach(Row):
     """Result of a ReachCell."""
 
     protocol: Literal["reach"] = "reach"

@@ -6,24 +6,21 @@ in the order in which they were taken; medians and intervals first appear in rep
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from results.cell import Cell
 from results.environment import Environment
 from results.fidelity import Fidelity
 from results.quality import Quality
 from results.reach import Reach
+from results.row import Row
 from results.status import Status
 from results.timing import Comparison, Gate, Speed
 
 SCHEMA_VERSION = 1
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Memory(_Row):
+class Memory(Row):
     """Result of a MemoryCell."""
 
     protocol: Literal["memory"] = "memory"
@@ -44,7 +41,7 @@ class Memory(_Row):
     )
 
 
-class Evaluation(_Row):
+class Evaluation(Row):
     """One look at the validation split."""
 
     step: int
@@ -53,7 +50,7 @@ class Evaluation(_Row):
     accuracy: float
 
 
-class Training(_Row):
+class Training(Row):
     """Result of a TrainingCell. `test_*` were looked at once, with the best weights by validation."""
 
     protocol: Literal["training"] = "training"
@@ -120,7 +117,7 @@ Measurement = Annotated[
 ]
 
 
-class Record(_Row):
+class Record(Row):
     """One attempt at one cell."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

@@ -2,16 +2,13 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from results.calibration import Calibration
+from results.row import Row
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Gate(_Row):
+class Gate(Row):
     """The correctness check against the variant's dense twin, on the very inputs that were timed.
 
     Of a training: on what entered the variant of each layer for real examples, before the first step.
@@ -22,7 +19,7 @@ class Gate(_Row):
     tolerance: float = Field(description="largest relative_error that passes")
 
 
-class Work(_Row):
+class Work(Row):
     """What one call computes, by the variant's own account (see variants.interface.Cost).
 
     Of the attention alone, over all layers of a model; of a step, without the optimizer.
@@ -34,7 +31,7 @@ class Work(_Row):
     pairs_executed: int
 
 
-class Speed(_Row):
+class Speed(Row):
     """Result of a SpeedCell."""
 
     protocol: Literal["speed"] = "speed"
@@ -95,7 +92,7 @@ class Speed(_Row):
         return self
 
 
-class Comparison(_Row):
+class Comparison(Row):
     """Result of a ComparisonCell."""
 
     protocol: Literal["comparison"] = "comparison"

@@ -8,7 +8,9 @@ import pytest
 
 from reports.cards import picture
 from reports.site import MARK, publish, write_report
-from tests.reports.runs import comparison_records, training_records
+from results.cell import SpeedCell
+from results.spec import Spec
+from tests.reports.runs import comparison_records, record, speed, training_records
 
 
 class Links(HTMLParser):
@@ -78,6 +80,19 @@ def test_page_names_what_ran_what_failed_and_on_what(page):
     for words in ("example", "4 timeout", "3 oom", "Example CPU 9000", "torch 2.11.0", "N (L + R + 1)"):
         assert words in text
     assert "chance 25.0 %, majority 24.0 %" in text
+
+
+def test_page_says_how_often_nobody_knows_which_calls_were_quiet(written, tmp_path):
+    cells = [SpeedCell(variant=Spec.parse("sdpa"), length=length) for length in (256, 512, 1024)]
+    records = [record(cell, speed(cell)) for cell in cells]
+    assert "all calls count" not in write_report(written(records), tmp_path / "before").read_text()
+    for place, quiet in enumerate((None, None, 15 * [True])):
+        found = speed(cells[place])
+        beside = found.calibration.model_copy(update={"witness_s": 16 * [27e-6]})
+        found = found.model_copy(update={"calibration": beside, "quiet": quiet})
+        records[place] = record(cells[place], found)
+    text = write_report(written(records), tmp_path / "out").read_text()
+    assert "In 2 of 3 timed cells all calls count" in re.sub(r"\s+", " ", text)
 
 
 def test_pictures_speak(page):
