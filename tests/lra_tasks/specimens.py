@@ -137,7 +137,14 @@ class Leaky(Honest):
         return mixed.take(np.arange(self.test))
 
 
+@dataclass(frozen=True, kw_only=True)
 class Unseeded(Honest):
+    """So long that two splits share a sequence by chance once in 10^11 runs, not once in fifty."""
+
+    card: ClassVar[Card] = replace(Honest.card, length=60)
+
+    length: int = 60
+
     def chunk(self, rng: np.random.Generator) -> Examples:
         return super().chunk(np.random.default_rng())
 

@@ -1,5 +1,6 @@
 """Runs to report on."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -28,5 +29,6 @@ def speed_run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[[Iterable[Record]], Run]:
-    """A run of these records, in a folder of its own."""
-    return lambda records: write(tmp_path / "runs" / "made", records)
+    """A run of these records, each time in a folder of its own."""
+    times = itertools.count()
+    return lambda records: write(tmp_path / "runs" / str(next(times)) / "made", records)
