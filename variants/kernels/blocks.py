@@ -24,7 +24,7 @@ from variants.kernels.products import weights_and_slopes
 from variants.kernels.room import Room
 
 # Bytes of gathered keys and values in a slab: what a cache holds; elsewhere, what keeps a device busy.
-_SLAB = {"cpu": 2**21}
+_SLAB = {"cpu": 2**22}
 _SLAB_ELSE = 2**28
 
 _Three = tuple[Tensor, Tensor, Tensor]
@@ -84,7 +84,7 @@ class _Gathered(torch.autograd.Function):
         """(BH, T, W) each to the shape of q."""
         ctx.save_for_backward(q, k, v)
         ctx.plan = plan
-        out = torch.zeros_like(q)
+        out = _result(q, plan)
         rows, rooms = _rows(out, plan.lists.block), _rooms(q)
         with torch.autocast(q.device.type, enabled=False):
             for slab in _slabs(plan, k):
@@ -107,7 +107,7 @@ def _slopes(x: _Three, grad: Tensor, plan: _Plan) -> _Three:
     q, k, v = x
     block = plan.lists.block
     precise = torch.promote_types(k.dtype, torch.float32)
-    found = torch.zeros_like(q), torch.zeros_like(k, dtype=precise), torch.zeros_like(v, dtype=precise)
+    found = _result(q, plan), torch.zeros_like(k, dtype=precise), torch.zeros_like(v, dtype=precise)
     into = [_rows(one, block) for one in found]
     gathered, above_room, scored, product = _rooms(q), Room(q, dtype=q.dtype), (Room(q), Room(q)), Room(q)
     for slab in _slabs(plan, k):
@@ -120,9 +120,15 @@ def _slopes(x: _Three, grad: Tensor, plan: _Plan) -> _Three:
         into[0].index_copy_(0, slab.queries.flatten(), _rows(of_q, block).to(q.dtype))
         sides = (slopes, its_q.mul_(plan.scale)), (weights, above)
         for rows, (one, other) in zip(into[1:], sides, strict=True):
-            of_keys = torch.bmm(one.mT, other, out=product.take(*its_k.shape))
+            # The values are used up: the gradients of keys and of values take their room in turn.
+            of_keys = torch.bmm(one.mT, other, out=its_v)
             rows.index_add_(0, slab.keys.flatten(), _rows(of_keys, block))
     return found
+
+
+def _result(q: Tensor, plan: _Plan) -> Tensor:
+    """Room for the rows of all queries; what no slab writes is 0."""
+    return torch.empty_like(q) if plan.lists.covered else torch.zeros_like(q)
 
 
 def _rooms(q: Tensor) -> tuple[Room, Room, Room]:
@@ -140,17 +146,19 @@ def _slabs(plan: _Plan, k: Float[Tensor, "BH T W"]) -> Iterator[_Slab]:
     block, (lines, blocks) = plan.lists.block, plan.lists.keys.shape[:2]
     room = _SLAB.get(k.device.type, _SLAB_ELSE) // (2 * block * k.shape[-1] * k.element_size())
     for group in plan.lists.groups:
-        members, count = group.keys.shape
+        count = group.keys.shape[1]
         mask = None
         if group.diagonal:
             own = torch.full((block, block), -torch.inf, dtype=k.dtype, device=k.device)
             mask = F.pad(own.triu(1), (0, (count - 1) * block))[None, None]
-        for each in torch.arange(len(k) // lines * members, device=k.device).split(max(room // count, 1)):
-            which = each % members
-            line, keys = (each // members * lines + group.lines[which])[:, None], group.keys[which]
+        times = torch.arange(len(k) // lines, device=k.device)[:, None] * lines + group.lines
+        queries = (group.queries + times[..., None] * blocks).flatten(0, 1)
+        keys = (group.keys + times[..., None] * (k.shape[1] // block)).flatten(0, 1)
+        most = max(room // count, 1)
+        for q_of, k_of in zip(queries.split(most), keys.split(most), strict=True):
             if plan.padding is not None:
-                mask = plan.padding[keys].flatten(1)[:, None, None]
-            yield _Slab(group.queries[which] + line * blocks, keys + line * (k.shape[1] // block), mask)
+                mask = plan.padding[k_of % (k.shape[1] // block)].flatten(1)[:, None, None]
+            yield _Slab(q_of, k_of, mask)
 
 
 def _gather(x: _Three, slab: _Slab, block: int, rooms: tuple[Room, Room, Room]) -> _Three:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 # Numbers of features in a slab of the forward pass; half as many go into one of the backward pass, where
-# twice as many are alive. About 2 MB in float32: they stay in the caches from map to product, and calls do
+# twice as many are alive. 4 MiB in float32: they stay in the caches from map to product, and calls do
 # not count.
 SLAB = 2**20
 
