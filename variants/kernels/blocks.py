@@ -23,7 +23,8 @@ from variants.kernels.lists import Lists
 from variants.kernels.products import weights_and_slopes
 from variants.kernels.room import Room
 
-# Bytes of gathered keys and values in a slab: what a cache holds; elsewhere, what keeps a device busy.
+# Bytes of gathered keys and values in a slab, and of its scores: what caches hold; elsewhere, what keeps a
+# device busy. On two cores, of 1 MiB of second cache each, 2 MiB take 6 percent longer, 8 MiB 10 and more.
 _SLAB = {"cpu": 2**22}
 _SLAB_ELSE = 2**28
 
@@ -110,20 +111,26 @@ def _slopes(x: _Three, grad: Tensor, plan: _Plan) -> _Three:
     found = _result(q, plan), torch.zeros_like(k, dtype=precise), torch.zeros_like(v, dtype=precise)
     into = [_rows(one, block) for one in found]
     gathered, above_room, scored, product = _rooms(q), Room(q, dtype=q.dtype), (Room(q), Room(q)), Room(q)
-    for slab in _slabs(plan, k):
+    widened = [Room(q) for _ in range(4)]
+    for slab in _slabs(plan, k, backward=True):
         its = [one.squeeze(1) for one in _gather(x, slab, block, gathered)]
-        above = _select(grad, slab.queries, block, above_room)
-        its_q, its_k, its_v, above = (one.to(precise) for one in (*its, above))
+        its.append(_select(grad, slab.queries, block, above_room))
+        its_q, its_k, its_v, above = (_wide(*one) for one in zip(its, widened, strict=True))
         added = () if slab.mask is None else ((slice(None), slab.mask.squeeze(1)),)
         weights, slopes = weights_and_slopes(its_q, its_k, its_v, added, above, plan.scale, scored)
         of_q = torch.bmm(slopes, its_k, out=product.take(*its_q.shape)).mul_(plan.scale)
         into[0].index_copy_(0, slab.queries.flatten(), _rows(of_q, block).to(q.dtype))
         sides = (slopes, its_q.mul_(plan.scale)), (weights, above)
         for rows, (one, other) in zip(into[1:], sides, strict=True):
-            # The values are used up: the gradients of keys and of values take their room in turn.
+            # The values are no longer needed, in the caches, and as wide as the gradients of their keys.
             of_keys = torch.bmm(one.mT, other, out=its_v)
             rows.index_add_(0, slab.keys.flatten(), _rows(of_keys, block))
     return found
+
+
+def _wide(x: Tensor, room: Room) -> Tensor:
+    """In the type of the room, there unless it is of that type."""
+    return x if x.dtype == room.dtype else room.take(*x.shape).copy_(x)
 
 
 def _result(q: Tensor, plan: _Plan) -> Tensor:
@@ -141,24 +148,34 @@ def _rows(x: Tensor, block: int) -> Float[Tensor, "blocks bW"]:
     return x.reshape(-1, block * x.shape[-1])
 
 
-def _slabs(plan: _Plan, k: Float[Tensor, "BH T W"]) -> Iterator[_Slab]:
-    """The fused calls. Groups are those of G lines, and return for each G of the BH."""
+def _slabs(plan: _Plan, k: Float[Tensor, "BH T W"], *, backward: bool = False) -> Iterator[_Slab]:
+    """The fused calls. Groups are those of G lines, and return for each G of the BH.
+
+    The backward pass works in float32 at least, and has scores as well.
+    """
     block, (lines, blocks) = plan.lists.block, plan.lists.keys.shape[:2]
-    room = _SLAB.get(k.device.type, _SLAB_ELSE) // (2 * block * k.shape[-1] * k.element_size())
+    # One more than `blocks` where there is a masked one.
+    stride = k.shape[1] // block
+    dtype = torch.promote_types(k.dtype, torch.float32) if backward else k.dtype
+    size = _SLAB.get(k.device.type, _SLAB_ELSE) // (2 * block * dtype.itemsize)
+    firsts = torch.arange(0, len(k), lines, device=k.device)
     for group in plan.lists.groups:
-        count = group.keys.shape[1]
+        (members, shared), count = group.queries.shape, group.keys.shape[1]
         mask = None
         if group.diagonal:
             own = torch.full((block, block), -torch.inf, dtype=k.dtype, device=k.device)
             mask = F.pad(own.triu(1), (0, (count - 1) * block))[None, None]
-        times = torch.arange(len(k) // lines, device=k.device)[:, None] * lines + group.lines
-        queries = (group.queries + times[..., None] * blocks).flatten(0, 1)
-        keys = (group.keys + times[..., None] * (k.shape[1] // block)).flatten(0, 1)
-        most = max(room // count, 1)
-        for q_of, k_of in zip(queries.split(most), keys.split(most), strict=True):
-            if plan.padding is not None:
-                mask = plan.padding[k_of % (k.shape[1] // block)].flatten(1)[:, None, None]
-            yield _Slab(q_of, k_of, mask)
+        most = max(size // (count * max(k.shape[-1], shared * block * backward)), 1)
+        # Numbers of blocks are made for a slab, or once through the group: of short blocks they are as large
+        # as the keys.
+        for some in firsts.split(max(most // members, 1)):
+            line = (some[:, None] + group.lines)[..., None]
+            queries = (group.queries + line * blocks).flatten(0, 1).split(most)
+            keys = (group.keys + line * stride).flatten(0, 1).split(most)
+            for its_queries, its_keys in zip(queries, keys, strict=True):
+                if plan.padding is not None:
+                    mask = plan.padding[its_keys % blocks].flatten(1)[:, None, None]
+                yield _Slab(its_queries, its_keys, mask)
 
 
 def _gather(x: _Three, slab: _Slab, block: int, rooms: tuple[Room, Room, Room]) -> _Three:

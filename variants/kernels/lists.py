@@ -71,14 +71,14 @@ class Lists:
         return bool(((self.lengths >= due) | self.wide).all())
 
     @cached_property
-    def covered(self) -> bool:
-        """Whether no list is empty."""
-        return bool(((self.lengths > 0) | self.wide).all())
-
-    @cached_property
     def groups(self) -> list[Group]:
         """The query blocks of all G, sorted by the lengths of their lists; empty lists are in none."""
         return list(self._groups())
+
+    @cached_property
+    def covered(self) -> bool:
+        """Whether every query block is in a group."""
+        return sum(group.queries.numel() for group in self.groups) == self.keys[..., 0].numel()
 
     def _groups(self) -> Iterator[Group]:
         lines, blocks = self.keys.shape[:2]
