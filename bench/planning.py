@@ -18,7 +18,7 @@ from lra_tasks.interface import Task
 from results.cell import Cell, ComparisonCell, FidelityCell, ReachCell, TrainingCell
 from results.run import Plan, TaskCard, VariantCard
 from results.spec import Scalar, Spec
-from variants import catalogue as variants
+from variants import options
 from variants.interface import Variant
 from variants.mixer import SequenceMixer
 
@@ -104,9 +104,9 @@ def variant_card(spec: Spec, resolver: Resolver) -> VariantCard:
         ValueError: there is no such variant, it does not take its options, or its caps are no caps.
     """
     cls = resolver.variant(spec)
-    variants.check_options(cls, spec.options)
+    options.check_options(cls, spec.options)
     caps = cls.caps
-    declared = {name: _shown(option.default) for name, option in variants.options(cls).items()}
+    declared = {name: _shown(option.default) for name, option in options.options(cls).items()}
     try:
         return VariantCard(
             label=str(spec),

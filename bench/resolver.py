@@ -37,6 +37,8 @@ class Outside:
         path, colon, call = text.partition(".py:")
         if not colon or not path:
             raise ValueError(f"cannot read {text!r}: write path.py:Class")
+        if not call:
+            raise ValueError(f"cannot read {text!r}: the class is missing; write {path}.py:Class")
         try:
             text.encode()
         except UnicodeEncodeError:

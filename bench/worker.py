@@ -1,7 +1,9 @@
 """What runs in a child: one cell measured, or one variant checked. Questions and answers are JSON."""
 
+import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -36,9 +38,10 @@ CheckDType = Literal["float64", "float32", "bfloat16"]
 # A reason is one line of a table, characters.
 LONGEST_REASON = 300
 
+# How a line in the log of a check begins that says what is asked next.
+ASKED = "asked:"
 # Long enough for the system's clocks of its processors, in steps of 10 ms, seconds.
 _MOMENT_S = 0.3
-
 _DEVICE = TypeAdapter[Device](Device)
 
 
@@ -139,6 +142,8 @@ def check(question: str) -> str:
     torch.set_num_threads(1)
     asked = CheckQuestion.model_validate_json(question)
     cls = _resolver(asked.outside).variant(asked.variant)
+    tell = partial(print, ASKED, file=sys.stderr, flush=True)
+    tried, dtype = _with_trial(cls, asked.variant), DTYPES[asked.dtype]
     findings = [
         CheckFinding(
             law=found.law,
@@ -147,9 +152,7 @@ def check(question: str) -> str:
             status=found.status,
             message=found.message,
         )
-        for found in contract.run_contract(
-            _with_trial(cls, asked.variant), device=asked.device, dtype=DTYPES[asked.dtype]
-        )
+        for found in contract.run_contract(tried, device=asked.device, dtype=dtype, tell=tell)
     ]
     return CheckAnswer(findings=findings).model_dump_json()
 

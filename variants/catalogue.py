@@ -6,24 +6,19 @@ Everything here answers a mistake with a ValueError that names what was given an
 import contextlib
 import hashlib
 import importlib.util
-import inspect
 import sys
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from types import ModuleType
 
 from variants import VARIANTS
 from variants.backends import Backed
-from variants.interface import Attention, Caps, Dims, Variant
+from variants.interface import Attention, Dims, Unsupported, Variant
+from variants.messages import nearest, told
+from variants.options import check_declared, check_options
 
 GROUP = "attnbench.variants"
-
-
-# Of what an import raised, characters.
-_LONGEST = 300
 
 
 def names() -> list[str]:
@@ -41,12 +36,12 @@ def find(name: str) -> type[Variant]:
         return VARIANTS[name]
     plugins = _plugins()
     if name not in plugins:
-        raise ValueError(f'there is no variant "{name}"{_nearest(name, names())}')
+        raise ValueError(f'there is no variant "{name}"{nearest(name, names())}')
     try:
         found = plugins[name].load()
     except Exception as error:
         raise ValueError(
-            f'variant "{name}" ({plugins[name].value}) cannot be loaded: {_told(error)}'
+            f'variant "{name}" ({plugins[name].value}) cannot be loaded: {told(error)}'
         ) from error
     return _as_variant(found, plugins[name].value)
 
@@ -66,52 +61,8 @@ def load(where: str) -> type[Variant]:
     module = _import(Path(path).resolve())
     if not hasattr(module, name):
         classes = [key for key, value in vars(module).items() if _is_own_class(value, module)]
-        raise ValueError(f'"{path}" has no class "{name}"{_nearest(name, classes)}')
+        raise ValueError(f'"{path}" has no class "{name}"{nearest(name, classes)}')
     return _as_variant(getattr(module, name), where)
-
-
-def options(cls: type[Variant]) -> dict[str, inspect.Parameter]:
-    """The options that a variant takes beside dims and causal, with their defaults.
-
-    Where there is a choice of backends, `backend` is one of them.
-
-    Raises:
-        ValueError: its constructor takes **options, which cannot be checked.
-    """
-    parameters = inspect.signature(cls.__init__).parameters.values()
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-        raise ValueError(f"{cls.__name__} takes any keyword; its options must be named to be checked")
-    found = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "causal"}
-    if len(cls.caps.backends) > 1:
-        keyword, first = inspect.Parameter.KEYWORD_ONLY, cls.caps.backends[0]
-        found["backend"] = inspect.Parameter("backend", keyword, default=first)
-    return found
-
-
-def check_options(cls: type[Variant], given: Mapping[str, object]) -> None:
-    """Bind options against the constructor without calling it.
-
-    Raises:
-        ValueError: an option is unknown, of another type than its annotation, or missing.
-    """
-    known = options(cls)
-    try:
-        hints = get_type_hints(cls.__init__)
-    except Exception as error:
-        raise ValueError(f"the types of the options of {cls.__name__} cannot be read: {error!r}") from error
-    for name, value in given.items():
-        if name not in known:
-            raise ValueError(f'{cls.__name__} has no option "{name}"{_nearest(name, known)}')
-        if name == "backend" and value not in cls.caps.backends:
-            raise ValueError(
-                f'{cls.__name__} has no backend "{value}"{_nearest(str(value), cls.caps.backends)}'
-            )
-        expected = hints.get(name, Any)
-        if not _fits(value, expected):
-            raise ValueError(f"{cls.__name__}: {name} must be {_words(expected)}, not {value!r}")
-    for name, parameter in known.items():
-        if parameter.default is inspect.Parameter.empty and name not in given:
-            raise ValueError(f'{cls.__name__} needs the option "{name}"')
 
 
 def build(cls: type[Variant], dims: Dims, *, causal: bool, options: Mapping[str, object]) -> Variant:
@@ -123,7 +74,13 @@ def build(cls: type[Variant], dims: Dims, *, causal: bool, options: Mapping[str,
     """
     check_options(cls, options)
     own = {name: value for name, value in options.items() if name != "backend"}
-    variant = cls(dims, causal=causal, **own)  # pyright: ignore[reportArgumentType] - just checked
+    try:
+        variant = cls(dims, causal=causal, **own)  # pyright: ignore[reportArgumentType] - just checked
+    except Unsupported:
+        raise
+    except ValueError as error:
+        # Checks that many share name the option alone.
+        raise ValueError(f"{cls.__name__}: {error}") from error
     backend = options.get("backend", cls.caps.backends[0])
     if backend == cls.caps.backends[0]:
         return variant
@@ -161,15 +118,8 @@ def _import(path: Path) -> ModuleType:
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise ValueError(f'importing "{path}" failed: {_told(error)}') from error
+        raise ValueError(f'importing "{path}" failed: {told(error)}') from error
     return module
-
-
-def _told(error: BaseException) -> str:
-    """What somebody else's code raised, cut where it has no end."""
-    # As text it names file and line; its repr holds the source besides.
-    whole = f"{type(error).__name__}: {error}" if isinstance(error, SyntaxError) else repr(error)
-    return whole if len(whole) <= _LONGEST else f"{whole[:_LONGEST]} ..."
 
 
 def _is_own_class(value: object, module: ModuleType) -> bool:
@@ -181,40 +131,5 @@ def _as_variant(found: object, where: str) -> type[Variant]:
         raise ValueError(
             f"{where} is not a subclass of variants.interface.Attention or variants.mixer.SequenceMixer"
         )
-    if not isinstance(getattr(found, "caps", None), Caps):
-        raise ValueError(f"{where} declares no caps; see variants.interface.Caps")
+    check_declared(found, where)
     return found
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a name that is not known."""
-    known = list(known)
-    close = get_close_matches(name, known, n=3)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ";"
-    return f"{hint} known: {', '.join(known) or 'none'}"
-
-
-def _fits(value: object, expected: Any) -> bool:
-    """Whether a value is of an annotated type; an int is a float, a bool is no int."""
-    if expected is Any:
-        return True
-    if get_origin(expected) is Literal:
-        return any(value == choice and type(value) is type(choice) for choice in get_args(expected))
-    if get_origin(expected) in (Union, UnionType):
-        return any(_fits(value, choice) for choice in get_args(expected))
-    if expected in (int, float) and isinstance(value, bool):
-        return False
-    if expected is float:
-        return isinstance(value, int | float)
-    return isinstance(value, get_origin(expected) or expected)
-
-
-def _words(expected: Any) -> str:
-    """An annotated type, for a message."""
-    if get_origin(expected) is Literal:
-        return "one of " + ", ".join(repr(choice) for choice in get_args(expected))
-    if get_origin(expected) in (Union, UnionType):
-        return " or ".join(_words(choice) for choice in get_args(expected))
-    if expected is NoneType:
-        return "None"
-    return str(getattr(expected, "__name__", expected))

@@ -4,8 +4,11 @@
 sizes. Tests run it, and so does `attnbench check`.
 """
 
-from collections.abc import Collection, Mapping
+import sys
+import traceback
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -14,6 +17,7 @@ from variants.interface import Unsupported, Variant
 from variants.laws import conduct, masks, meaning, numbers, order
 from variants.laws.case import Broken, Case, Law, Skipped
 from variants.laws.settings import restored
+from variants.messages import printable
 
 Status = Literal["held", "broken", "skipped", "known"]
 
@@ -32,6 +36,7 @@ LAWS: dict[str, Law] = {
     "batch independence": Law("an example does not see its batch", order.batch_independence),
     "causality": Law("a changed future changes nothing", order.causality),
     "reach": Law("keys act exactly as far as declared", order.reach),
+    "defaults": Law("it can be built with its defaults", conduct.defaults),
     "same seed": Law("same seed, same bytes", conduct.same_seed),
     "global random state": Law("nobody else's random numbers are touched", conduct.global_random_state),
     "global settings": Law("what all variants share is not set", conduct.global_settings),
@@ -44,6 +49,7 @@ LAWS: dict[str, Law] = {
     "flops": Law("declared FLOPs are those that torch counts", numbers.flops),
     "pairs": Law("declared pairs are those of the pattern", numbers.pairs),
     "saved bytes": Law("declared bytes are those kept for the backward pass", numbers.saved_bytes),
+    "growth": Law("declared FLOPs and bytes grow no faster than claimed", numbers.growth),
     "parameters": Law("declared parameters are there, and learn", numbers.parameters),
 }
 
@@ -77,6 +83,7 @@ def run_contract(
     *,
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> list[Finding]:
     """Hold a variant to the laws, all of them by default.
 
@@ -87,6 +94,7 @@ def run_contract(
         laws: names of the laws.
         device: where. Beside a CPU, its first trial is also asked of every other backend that it offers.
         dtype: float64, float32 or bfloat16: of the inputs and of what computes.
+        tell: told of each law before it is asked, in words: a variant may end the process.
 
     Raises:
         ValueError: there is no law of a name in `laws`.
@@ -99,7 +107,7 @@ def run_contract(
         finding
         for trial in _trials(cls, device)
         for causal in ((False, True) if cls.caps.causal else (False,))
-        for finding in _tried(chosen, Case(cls, trial, causal, device, dtype))
+        for finding in _tried(chosen, Case(cls, trial, causal, device, dtype), tell)
     ]
     findings = [_excuse(cls, finding, device) for finding in findings]
     findings += _stale(cls, findings, device)
@@ -137,12 +145,16 @@ def unavailable(
         return None
 
 
-def _tried(laws: list[str], case: Case) -> list[Finding]:
+def _tried(laws: list[str], case: Case, tell: Callable[[str], object]) -> list[Finding]:
     """Ask every law; of what cannot run here none, lest those that ask little stand for those that cannot."""
     missing = unavailable(case.cls, case.trial, device=case.device)
     if missing is not None:
         return [Finding(name, case.trial, case.causal, "skipped", missing) for name in laws]
-    return [_ask(name, case) for name in laws]
+    found = list[Finding]()
+    for name in laws:
+        tell(f"{name} at {case.trial}, {'causal' if case.causal else 'not causal'}")
+        found.append(_ask(name, case))
+    return found
 
 
 def _ask(name: str, case: Case) -> Finding:
@@ -158,8 +170,17 @@ def _ask(name: str, case: Case) -> Finding:
     except Unsupported as error:
         status, message = "broken", f"it refuses what why_not has nothing against: {error}"
     except Exception as error:  # noqa: BLE001 - a variant may raise anything, and that is the finding
-        status, message = "broken", f"{type(error).__name__}: {error}"
-    return Finding(name, case.trial, case.causal, status, message)
+        status, message = "broken", f"{type(error).__name__}: {error}{_place(case.cls, error)}"
+    return Finding(name, case.trial, case.causal, status, printable(message))
+
+
+def _place(cls: type[Variant], error: BaseException) -> str:
+    """Where in its own file a variant raised; nothing if it is not there."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    lines = [
+        line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file
+    ]
+    return f" ({Path(file).name}, line {lines[-1]})" if file is not None and lines else ""
 
 
 def _excuse(cls: type[Variant], finding: Finding, device: str) -> Finding:

@@ -39,8 +39,11 @@ class Dims:
 
     def __post_init__(self) -> None:
         for name in ("heads", "head_dim", "max_len"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be an int of 1 or more, not {value!r}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be from 0 to below 2^63, not {self.seed}")
 
     def generator(self) -> torch.Generator:
         """A fresh CPU generator at `seed`. Variants draw from it and from nothing else."""

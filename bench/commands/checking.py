@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal, cast, get_args
 
 import torch
-from pydantic import BaseModel, computed_field
+from pydantic import BaseModel, Field, computed_field
 
 from bench import foreign
 from bench.commands import interrupts
@@ -16,7 +16,7 @@ from bench.engines.limits import Limits
 from bench.engines.local import Ended, LocalEngine
 from bench.resolver import Resolver
 from bench.runner import free_share, preload
-from bench.worker import CheckAnswer, CheckDType, CheckFinding, CheckQuestion
+from bench.worker import ASKED, CheckAnswer, CheckDType, CheckFinding, CheckQuestion
 from bench.worker import check as job
 from results.point import Device
 from results.run import VariantCard
@@ -57,6 +57,7 @@ class CheckReport(BaseModel):
     findings: list[CheckFinding]
     failure: str | None
     seconds: float
+    asked: str | None = Field(default=None, exclude=True, description="the trial that was asked for")
 
     @property
     def broken(self) -> bool:
@@ -78,11 +79,20 @@ class CheckReport(BaseModel):
 
     @property
     def verdict(self) -> Literal["breaks", "meets", "unknown"]:
-        """What is known: "unknown" where not one law could be asked here."""
+        """What is known: "unknown" where not one law could be asked here, or none of what was asked for."""
         if self.broken:
             return "breaks"
-        asked = any(finding.status != "skipped" for finding in self.findings)
-        return "meets" if asked else "unknown"
+        proved = any(finding.status != "skipped" for finding in self.findings)
+        return "meets" if proved and self.asked not in self.unproved else "unknown"
+
+    def breaches(self) -> dict[tuple[str, str, str], list[str]]:
+        """The laws that are broken, by trial, whether it is causal, and message: one fault may break all."""
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for one in self.findings:
+            if one.status == "broken":
+                form = "causal" if one.causal else "not causal"
+                found.setdefault((one.trial, form, one.message), []).append(one.law)
+        return found
 
     def laws(self) -> dict[str, Counter[str]]:
         """For each law, how many of its trials ended how."""
@@ -126,6 +136,7 @@ def check(
             log = Path(folder) / "log"
             ended = engine.run(job, question.model_dump_json(), limits, log)
             reports.append(_report(card, ended, limits, log))
+            reports[-1].asked = str(spec.options) if spec.pairs else None
             if show is not None:
                 show(reports[-1])
     return reports
@@ -135,4 +146,9 @@ def _report(card: VariantCard, ended: Ended, limits: Limits, log: Path) -> Check
     if ended.answer is not None:
         findings = CheckAnswer.model_validate_json(ended.answer).findings
         return CheckReport(card=card, findings=findings, failure=None, seconds=ended.seconds)
-    return CheckReport(card=card, findings=[], failure=ended.how(limits, log), seconds=ended.seconds)
+    failure = ended.how(limits, log)
+    printed = log.read_text(errors="replace").splitlines() if log.exists() else []
+    asked = [line.removeprefix(ASKED).strip() for line in printed if line.startswith(ASKED)]
+    if asked and asked[-1] not in failure:
+        failure += f"; it was asked for {asked[-1]}"
+    return CheckReport(card=card, findings=[], failure=failure, seconds=ended.seconds)

@@ -79,7 +79,7 @@ def samples(shown: "Samples") -> None:
 _VERDICTS = {
     "breaks": "[red]breaks the contract[/red]",
     "meets": "[green]meets the contract[/green]",
-    "unknown": "[yellow]was not checked: nothing of it can run here[/yellow]",
+    "unknown": "[yellow]was not checked: it cannot run here[/yellow]",
 }
 
 
@@ -92,15 +92,13 @@ def check_text(report: "CheckReport") -> None:
     for law, counts in report.laws().items():
         marks = ", ".join(f"{_MARKS.get(status, status)} {count}" for status, count in sorted(counts.items()))
         console.print(f"  {escape(law):<34} {marks}", highlight=False)
-    for finding in report.findings:
-        if finding.status == "broken":
-            form = "causal" if finding.causal else "not causal"
-            console.print(
-                f"  [red]{escape(finding.law)}[/red] at {escape(finding.trial)}, {form}:"
-                f" {escape(finding.message)}",
-                highlight=False,
-                soft_wrap=True,
-            )
+    for (trial, form, message), laws in report.breaches().items():
+        named = laws[0] if len(laws) == 1 else f"{laws[0]} and {len(laws) - 1} more"
+        console.print(
+            f"  [red]{escape(named)}[/red] at {escape(trial)}, {form}: {escape(message)}",
+            highlight=False,
+            soft_wrap=True,
+        )
     for trial, reason in report.unproved.items():
         console.print(
             f"  not checked here at {escape(trial)}: {escape(reason)}", highlight=False, soft_wrap=True

@@ -230,6 +230,9 @@ def test_check_does_not_praise_what_it_could_not_ask(folder: Path):
     reports = document(folder, "check", "identity", 'window(backend="flex")')
     assert isinstance(reports, list)
     assert [len(report["unproved"]) for report in reports] == [0, 1]
+    done = attnbench(folder, "check", 'window(backend="flex")')
+    assert "window(backend='flex') was not checked" in done.stdout
+    assert "meets" not in done.stdout
 
 
 def test_options_of_a_file_are_not_dropped(folder: Path):
@@ -299,6 +302,12 @@ def test_check_exits_1_on_a_broken_variant(folder: Path, name: str):
     done = attnbench(folder, "check", "--file", f"{FAULTY}:{name}")
     assert done.returncode == 1
     assert f"{name} breaks the contract" in done.stdout
+    if name in ("Exits", "Segfaults"):
+        assert "dense twin at {}, not causal" in done.stdout
+    if name == "Raises":
+        assert re.search(
+            r"dense twin and \d+ more at \{\}, causal: KeyError.*\(faulty.py, line \d+\)", done.stdout
+        )
 
 
 def test_a_limit_that_no_clock_can_wait_for_is_refused(folder: Path):
@@ -311,6 +320,7 @@ def test_check_stops_a_variant_that_hangs(folder: Path):
     done = attnbench(folder, "check", "--limit", "3", "--file", f"{FAULTY}:Hangs")
     assert done.returncode == 1
     assert "stopped after 3 s" in done.stdout
+    assert "dense twin at {}, not causal" in done.stdout
 
 
 def test_compare_measures_in_turn(folder: Path):
@@ -401,6 +411,7 @@ def test_env_says_what_a_record_would_carry(folder: Path):
         (["check", "--file", "nowhere.py:A"], 'no file "nowhere.py"'),
         (["check", "--file", "own.py:MyWindw"], "did you mean MyWindow"),
         (["check", "--file", "own.py"], "write path.py:Class"),
+        (["check", "--file", "own.py:"], "write own.py:Class"),
         (["check", "--file", "exits.py:A"], "SystemExit"),
         (["check", "--file", "\udcff.py:A"], r"cannot read '\udcff.py:A'"),
         (["check", "--file", "own.py:MyWindow(left='c:d')"], "left must be int, not 'c:d'"),

@@ -467,8 +467,28 @@ class StopsGradients(Softmax):
         torch.set_grad_enabled(False)
 
 
+class CannotBeBuiltWithItsDefaults(Softmax):
+    trials = ({"width": 3},)
+
+    def __init__(self, dims: Dims, *, causal: bool = False, width: int = -5) -> None:
+        super().__init__(dims, causal=causal)
+        if width < 0:
+            raise ValueError(f"width must be at least 0, not {width}")
+
+
+class ClaimsLinearTime(Softmax):
+    caps = replace(Softmax.caps, time_exponent=1.0)
+
+
+class ClaimsLinearMemory(Softmax):
+    caps = replace(Softmax.caps, memory_exponent=1.0)
+
+
 # Which law must name the fault of each.
 FAULTS: dict[type[Attention], str] = {
+    CannotBeBuiltWithItsDefaults: "defaults",
+    ClaimsLinearTime: "growth",
+    ClaimsLinearMemory: "growth",
     ReadsTheFuture: "causality",
     IgnoresCausal: "causality",
     ReadsPads: "padding",

@@ -13,7 +13,7 @@ from results.cell import SpeedCell
 from variants import VARIANTS
 from variants.backends import BACKENDS, Backed
 from variants.blocked.block_local import BlockLocal, NearBlocks
-from variants.catalogue import build, check_options, options
+from variants.catalogue import build
 from variants.contract import run_contract
 from variants.full.flex import Flex
 from variants.full.softmax import Softmax
@@ -21,6 +21,7 @@ from variants.interface import Attention, Dims, Request, Unsupported
 from variants.kernels.flex import TILE, block_mask, flex, tiles
 from variants.kernels.lists import Listed
 from variants.kernels.memory_efficient import bias
+from variants.options import check_options, options
 from variants.pattern import Full, Near, Pattern
 from variants.sparse.bigbird import BigBird
 from variants.sparse.longformer import Longformer

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from variants import VARIANTS, catalogue
-from variants.catalogue import build, check_options, find, load, names, options
+from variants.catalogue import build, find, load, names
 from variants.full.softmax import Softmax
-from variants.interface import Dims, Unsupported
+from variants.interface import Dims, Unsupported, Variant
 from variants.low_rank.linformer import Linformer
+from variants.options import check_declared, check_options, options
 from variants.truncated.window import Window
 
 DIMS = Dims(heads=2, head_dim=4, max_len=16)
@@ -110,6 +111,41 @@ def test_load_answers_mistakes(
     Path("wordy.py").write_text("raise RuntimeError('x' * 10**6)\n")
     with pytest.raises(ValueError, match=answer):
         load(where)
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ("caps = 3", "declares no caps"),
+        (
+            'caps = replace(Softmax.caps, backends=("torch", "flecks"))',
+            'no backend "flecks"; did you mean flex',
+        ),
+        ('trials = ({"width": 3})', r"trials must be a tuple .* not \{'width': 3\}; is a comma missing"),
+        ("def __init__(self, dims, causal=False, width=3): ...", '"width" must stand behind a \\*'),
+        ('def __init__(self, dims, *, causal=False, width: int = "x"): ...', "width must be int, not 'x'"),
+    ],
+)
+def test_what_a_class_declares_is_read_when_it_is_found(tmp_path: Path, body: str, answer: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"from dataclasses import replace\n{FILE.replace('pass', body, 1)}")
+    with pytest.raises(ValueError, match=rf"mine\.py:Mine.*{answer}"):
+        load(f"{path}:Mine")
+
+
+@pytest.mark.parametrize("cls", VARIANTS.values())
+def test_what_is_built_in_declares_well(cls: type[Variant]) -> None:
+    check_declared(cls, cls.__name__)
+
+
+def test_a_name_in_capitals_is_near() -> None:
+    with pytest.raises(ValueError, match="did you mean window"):
+        find("WINDOW")
+
+
+def test_a_value_out_of_bounds_is_named_with_its_variant() -> None:
+    with pytest.raises(ValueError, match="Window: left must be at least 0, not -1"):
+        build(Window, DIMS, causal=False, options={"left": -1})
 
 
 def test_options_leave_out_dims_and_causal() -> None:

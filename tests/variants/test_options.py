@@ -14,9 +14,10 @@ from torch import Tensor
 
 from variants import VARIANTS
 from variants.bounds import LARGEST, LONGEST, check_idle, check_range
-from variants.catalogue import build, options
+from variants.catalogue import build
 from variants.interface import Attention, Cost, Dims, Request, Unsupported, Variant
 from variants.mixer import SequenceMixer
+from variants.options import options
 
 LENGTH = 24
 DIMS = Dims(heads=2, head_dim=4, max_len=LENGTH)

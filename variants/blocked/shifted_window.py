@@ -102,7 +102,8 @@ class ShiftedWindow(Attention):
         super().__init__(dims, causal=causal)
         check_range(1, columns=columns, window=window)
         if not 0 <= shift < window:
-            raise ValueError(f"shift must be from 0 to below window = {window}, not {shift}")
+            least = "0" if window == 1 else f"from 0 to {window - 1}"
+            raise ValueError(f"shift must be {least} where window is {window}, not {shift}, its default is 4")
         self.same = SameWindow(columns, window, shift)
 
     @property

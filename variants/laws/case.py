@@ -120,9 +120,11 @@ class Case:
         """Model width."""
         return HEADS * self.head_dim
 
-    def build(self, *, seed: int = 0, heads: int = HEADS, head_dim: int | None = None) -> Attention:
+    def build(
+        self, *, seed: int = 0, heads: int = HEADS, head_dim: int | None = None, max_len: int = MAX_LEN
+    ) -> Attention:
         """The variant, in evaluation mode."""
-        dims = Dims(heads=heads, head_dim=head_dim or self.head_dim, max_len=MAX_LEN, seed=seed)
+        dims = Dims(heads=heads, head_dim=head_dim or self.head_dim, max_len=max_len, seed=seed)
         return self.place(lift(build(self.cls, dims, causal=self.causal, options=self.trial)))
 
     def place(self, module: M) -> M:

@@ -6,13 +6,32 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import Parameter
 
 import torch
 
+from variants.catalogue import build
 from variants.interface import Attention, Dims, Unsupported
 from variants.laws.asking import call, gradients, identical, must_serve, same, slopes
-from variants.laws.case import HEADS, LENGTH, MAX_LEN, Broken, Case, Inputs
+from variants.laws.case import HEADS, LENGTH, MAX_LEN, Broken, Case, Inputs, Skipped
+from variants.laws.lifted import lift
 from variants.laws.settings import settings
+from variants.messages import told
+from variants.options import options
+
+
+def defaults(case: Case) -> None:
+    """With no options but those that have no default, it can be built."""
+    known = options(case.cls)
+    needed = {name: case.trial[name] for name in known if known[name].default is Parameter.empty}
+    try:
+        built = build(case.cls, Dims(HEADS, case.head_dim, MAX_LEN), causal=case.causal, options=needed)
+    except Unsupported as error:
+        raise Skipped(str(error)) from error
+    except Exception as error:
+        raise Broken(f"with its defaults it cannot be built: {told(error)}") from error
+    # What serves nothing proves nothing.
+    must_serve(lift(built), case.draw())
 
 
 def same_seed(case: Case) -> None:

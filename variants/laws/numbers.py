@@ -1,5 +1,6 @@
 """Laws on arithmetic: the error of floats, and the cost that a variant declares."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from variants.interface import Cost
+from variants.interface import Cost, Request
 from variants.laws.asking import call, must_serve, precise, twin
-from variants.laws.case import Broken, Case, Inputs, Skipped
+from variants.laws.case import HEADS, Broken, Case, Inputs, Skipped
 
 # Errors up to this many times SDPA's own are rounding, and no mistake in the formula is that small.
 _UNITS = 8.0
@@ -18,6 +19,9 @@ _UNITS = 8.0
 # Bytes kept may stray from the declared by this part, and by this many: torch keeps small things of its own.
 _BYTES_PART = 0.10
 _BYTES_MORE = 256
+
+# Where claims are asked of, long beside any window of a trial; and what logarithms add to an exponent there.
+_LONG, _LOGARITHMS = 2**12, 0.1
 
 
 def float_error(case: Case) -> None:
@@ -125,6 +129,32 @@ def saved_bytes(case: Case) -> None:
         declared = attention.cost(x.request()).bytes_saved
         if abs(saved - declared) > _BYTES_PART * saved + _BYTES_MORE:
             raise Broken(f"bytes_saved is declared as {declared}, but {saved} are kept, {_words(x)}")
+
+
+def growth(case: Case) -> None:
+    """From one length to twice as much, declared FLOPs and bytes kept grow no faster than is claimed."""
+    caps, costs = case.caps, [_cost_at(case, length) for length in (_LONG, 2 * _LONG)]
+    for name, claimed in (
+        ("flops_forward", caps.time_exponent),
+        ("flops_backward", caps.time_exponent),
+        ("bytes_saved", caps.memory_exponent),
+    ):
+        short, long = (getattr(cost, name) for cost in costs)
+        if short and math.log2(long / short) > claimed + _LOGARITHMS:
+            raise Broken(
+                f"declared {name} grow as N^{math.log2(long / short):.2f} from N = {_LONG} to twice as much, "
+                f"where N^{claimed:g} is claimed"
+            )
+
+
+def _cost_at(case: Case, length: int) -> Cost:
+    request = Request(
+        batch=1, heads=HEADS, queries=length, keys=length, head_dim=case.head_dim, device=case.device
+    )
+    attention = case.build(max_len=length)
+    if reasons := attention.why_not(request):
+        raise Skipped("; ".join(reasons))
+    return attention.cost(request)
 
 
 def _saved(act: Callable[[], Tensor], given: list[Tensor]) -> int:

@@ -53,7 +53,7 @@ class Synthesizer(Attention):
     )
 
     def __init__(self, dims: Dims, *, causal: bool = False, kind: Kind = "dense", rank: int = 8) -> None:
-        """Draw the parameters so that scores start with a variance of about 1.
+        """Draw the parameters; scores start with a variance of about 1.
 
         Args:
             dims: max_len is the longest sequence.
@@ -69,7 +69,8 @@ class Synthesizer(Attention):
             raise ValueError(f'kind must be "dense", "random" or "factorized", not "{kind}"')
         check_range(1, LARGEST, rank=rank)
         check_idle(kind != "factorized", Synthesizer, f'with kind = "{kind}"', rank=rank)
-        self.kind = kind
+        self.kind, memory = kind, 2.0 if kind == "random" else 1.0
+        self.caps = replace(self.caps, memory_exponent=memory)  # pyright: ignore[reportAttributeAccessIssue]
         # Fused attention wants scores and values of one width.
         self.width = max(dims.head_dim, rank if kind == "factorized" else 0)
         self.fused = Sdpa(replace(dims, head_dim=self.width), causal=causal)
