@@ -39,6 +39,16 @@ def test_the_contract_holds_slab_by_slab(name: str) -> None:
     assert {f.law for f in findings if f.status == "held"} >= set(SEEN) - {"causality"}
 
 
+def test_the_twin_of_linear_attention_has_its_features_far_below_0_too() -> None:
+    # exp(-40) is lost beside 1; where it is all of the feature, it cancels.
+    attention = build(find("linear"), Dims(1, 1, 1), causal=False, options={})
+    assert isinstance(attention, Attention)
+    q = torch.tensor([[[[-40.0], [-400.0]]]], dtype=torch.float64)
+    k, v = torch.zeros_like(q), torch.ones_like(q)
+    assert (attention(q, k, v) == 1).all()
+    assert (attention.twin(q, k, v, rows=torch.arange(2)) == 1).all()
+
+
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("name", MAPS)
 def test_weights_of_maps_and_inputs_get_the_same_gradients_from_any_slabs(

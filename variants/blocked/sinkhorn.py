@@ -5,7 +5,7 @@
 with u the block of i, V' like K', and R the Sinkhorn balancing of exp(mean(Q_u) . mean(K_w) / (sqrt(D) T)).
 Tay et al. 2020, sections 3.1 to 3.3, https://arxiv.org/abs/2002.11296. Deviations: blocks are sorted by the
 scores of their means instead of a learned net; no Gumbel noise; means and mixtures are over keys that are
-there, and a block without any neither sorts nor is sorted: its queries give 0.
+there, where these are more than 1e-18 of R; a block without any neither sorts nor is sorted and gives 0.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from variants.bounds import MOST_ROUNDS, check_range
 from variants.interface import Attention, Caps, Cost, Dims, Request, masked_softmax
 from variants.kernels.fused import fused_cost
-from variants.kernels.sorting import SMALLEST, sorted_attention
+from variants.kernels.sorting import COLDEST, SMALLEST, sorted_attention
 
 
 class Sinkhorn(Attention):
@@ -55,13 +55,13 @@ class Sinkhorn(Attention):
 
         Raises:
             Unsupported: causal is asked for.
-            ValueError: block or rounds is out of bounds, temperature below 0.001 or not finite.
+            ValueError: block or rounds is out of bounds, temperature below 0.02 or not finite.
         """
         super().__init__(dims, causal=causal)
         check_range(1, block=block)
         check_range(1, MOST_ROUNDS, rounds=rounds)
-        if not 0.001 <= temperature < float("inf"):
-            raise ValueError(f"temperature must be at least 0.001 and finite, not {temperature}")
+        if not COLDEST <= temperature < float("inf"):
+            raise ValueError(f"temperature must be at least {COLDEST} and finite, not {temperature}")
         self.block, self.rounds, self.temperature = block, rounds, temperature
 
     def forward(
@@ -102,24 +102,24 @@ class Sinkhorn(Attention):
         rows: Int[Tensor, " R"],
         key_mask: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B H R D"]:
-        """Alternate sums of columns and rows to 1, mix slot by slot, attend row by row."""
+        """Alternate sums of columns and rows to 1, mix slot by slot, attend row by row; in logarithms."""
         block = min(self.block, q.shape[2])
         tail, scale, own = -q.shape[2] % block, q.shape[3] ** -0.5, rows // block
-        there = torch.ones_like(k[:, 0, :, 0]) if key_mask is None else key_mask.to(k.dtype)
+        # Not -inf, of which differences are NaN.
+        never = torch.finfo(q.dtype).min
+        there = torch.ones_like(k[:, 0, :, 0], dtype=torch.bool) if key_mask is None else key_mask
         m = F.pad(there, (0, tail)).unflatten(1, (-1, block))
         qs, ks, vs = (F.pad(x, (0, 0, 0, tail)).unflatten(2, (-1, block)) for x in (q, k, v))
-        count = m.sum(2)[:, None]
-        means = [torch.einsum("bwt,bhwtd->bhwd", m, x) / count.clamp(min=1)[..., None] for x in (qs, ks)]
-        some = (count > 0).to(k.dtype)
-        mix = (means[0] @ means[1].transpose(-1, -2) * scale / self.temperature).exp()
-        mix = mix * some[..., None] * some[..., None, :]
+        count, some = m.sum(2)[:, None, :, None].clamp(min=1), m.any(2)[:, None]
+        mean_q, mean_k = (torch.einsum("bwt,bhwtd->bhwd", m.to(x.dtype), x) / count for x in (qs, ks))
+        mix = mean_q @ mean_k.transpose(-1, -2) * scale / self.temperature
+        mix = mix.masked_fill(~(some[..., None] & some[..., None, :]), never)
         for axis in (2, 3) * self.rounds:
-            mix = mix / mix.sum(axis, keepdim=True).clamp(min=SMALLEST)
-        share = torch.einsum("bhuw,bwt->bhut", mix, m)[:, :, own]
-        kinds = [torch.einsum("bhuw,bwt,bhwtd->bhutd", mix[:, :, own], m, x) for x in (ks, vs)]
-        mixed = [x / share.clamp(min=SMALLEST)[..., None] for x in kinds]
+            mix = mix - mix.logsumexp(axis, keepdim=True).masked_fill(~some.unsqueeze(axis), 0.0)
+        parts = mix[:, :, own, None].masked_fill(~m.transpose(1, 2)[:, None, None], never)
+        mixed = [torch.einsum("bhutw,bhwtd->bhutd", parts.softmax(-1), x) for x in (ks, vs)]
         keys, values = (torch.cat((a, x[:, :, own]), 3) for a, x in zip(mixed, (ks, vs), strict=True))
-        seen = torch.cat((share > 0, (m[:, None, own] > 0).expand_as(share)), 3)
+        seen = torch.cat((parts.exp().sum(-1) > SMALLEST, m[:, None, own].expand_as(parts[..., 0])), 3)
         return (masked_softmax(q[:, :, rows, None], keys, seen[..., None, :]) @ values)[..., 0, :]
 
     def cost(self, request: Request) -> Cost:
@@ -128,14 +128,14 @@ class Sinkhorn(Attention):
         block = min(self.block, request.queries)
         count = -(-request.queries // block)
         length, square = count * block, lines * count * count
-        masked, ragged = request.key_mask, length != request.queries
-        share = 2 * square * block if masked or ragged else 0
+        gaps = request.key_mask or length != request.queries
+        share = 2 * square * block * gaps
         pairs, products = 2 * lines * length * block, 2 * square * width + 4 * square * block * width
         fused = fused_cost(pairs=pairs, rows=lines * length, width=width, itemsize=size)
         kept = 4 * lines * length * width * size + square * max(size, 4) * (2 * self.rounds + 1)
         kept += lines * count * (2 * width + 2 * self.rounds) * max(size, 4)
-        if masked or ragged:
-            kept += lines * length * (5 * width * size + 4 * max(size, 4))
+        wide = 8 * width * (request.dtype == torch.float16)  # which is mixed in float32
+        kept += lines * length * (5 * width * size + wide + 4 * max(size, 4)) * gaps
         return Cost(
             flops_forward=fused.flops_forward + products + share,
             flops_backward=fused.flops_backward + 2 * products + share,

@@ -7,8 +7,12 @@ from torch.nn import functional as F
 
 from variants.kernels.fused import some_key
 
-# Shares of a mixture below this count as none; the square of it is still a number in float32.
+# Shares of a mixture up to this count as none; the square of it is still a number in float32.
 SMALLEST = 1e-18
+
+# Below, between normal q and k, weights that are not 0 underflow even in float64; at 0.001, float32 errs more
+# than SDPA does where blocks are of 1 or 2.
+COLDEST = 0.02
 
 
 def soft_permutation(
@@ -70,12 +74,14 @@ def sorted_attention(
     if there is not None:
         there = F.pad(there, (0, tail)).repeat_interleave(heads, 0).unflatten(1, (-1, block))
     mix = soft_permutation(q, k, there, rounds=rounds, temperature=temperature)
-    keys, values = ((mix.to(x.dtype) @ x.flatten(2)).unflatten(2, x.shape[2:]) for x in (k, v))
+    # Shares below 6e-8 are 0 in float16, and gradients of what is divided by small ones overflow.
+    wide = mix.dtype if there is not None and q.dtype == torch.float16 else q.dtype
+    keys, values = ((mix.to(wide) @ x.flatten(2).to(wide)).unflatten(2, x.shape[2:]) for x in (k, v))
     mask = None
     if there is not None:
         share = mix @ there.to(mix.dtype)
-        keys, values = ((x / share.clamp(min=SMALLEST)[..., None]).to(x.dtype) for x in (keys, values))
-        seen = some_key(torch.cat((share > 0.0, there), -1))
+        keys, values = ((x / share.clamp(min=SMALLEST)[..., None]).to(q.dtype) for x in (keys, values))
+        seen = some_key(torch.cat((share > SMALLEST, there), -1))
         mask = torch.zeros(seen.shape, dtype=q.dtype, device=q.device).masked_fill_(~seen, -torch.inf)
         mask = mask[:, :, None]
     keys, values = torch.cat((keys, k), 2), torch.cat((values, v), 2)

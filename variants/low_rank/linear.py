@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from variants.interface import Attention, Caps, Cost, Request
 from variants.kernels.feature_maps import Features
@@ -65,7 +64,9 @@ class Linear(Attention):
     ) -> Float[Tensor, "B H R M"]:
         """phi(q) phi(k)^T over the kept keys, divided by its row sums."""
         allowed = self.kept(q, k, rows=rows, key_mask=key_mask)
-        return kernelized_weights(F.elu(q) + 1.0, F.elu(k) + 1.0, allowed)
+        # Not elu(x) + 1 as written, which rounds exp(x) - 1 + 1 to 0 below -37.
+        phi_q, phi_k = (x.relu() + x.clamp(max=0.0).exp() for x in (q, k))
+        return kernelized_weights(phi_q, phi_k, allowed)
 
     def cost(self, request: Request) -> Cost:
         """Linear in N and quadratic in D."""
