@@ -100,9 +100,8 @@ def run_contract(
         ValueError: there is no law of a name in `laws`.
     """
     chosen = list(LAWS) if laws is None else list(laws)
-    for name in chosen:
-        if name not in LAWS:
-            raise ValueError(f'there is no law "{name}"; known: {", ".join(LAWS)}')
+    if unknown := [name for name in chosen if name not in LAWS]:
+        raise ValueError(f'there is no law "{unknown[0]}"; known: {", ".join(LAWS)}')
     findings = [
         finding
         for trial in _trials(cls, device)
