@@ -64,13 +64,28 @@ class Linear(Attention):
     ) -> Float[Tensor, "B H R M"]:
         """phi(q) phi(k)^T over the kept keys, divided by its row sums."""
         allowed = self.kept(q, k, rows=rows, key_mask=key_mask)
-        # Not elu(x) + 1 as written, which rounds exp(x) - 1 + 1 to 0 below -37.
-        phi_q, phi_k = (x.relu() + x.clamp(max=0.0).exp() for x in (q, k))
-        return kernelized_weights(phi_q, phi_k, allowed)
+        return kernelized_weights(_Phi.apply(q), _Phi.apply(k), allowed)
 
     def cost(self, request: Request) -> Cost:
         """Linear in N and quadratic in D."""
         return kernelized_cost(request, features=request.head_dim, causal=self.causal)
+
+
+class _Phi(torch.autograd.Function):
+    """elu(x) + 1 of the dense twin, but not as written: exp(x) - 1 + 1 is 0 below -37."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Keep the features alone."""
+        phi = x.clamp(max=0.0).exp_().add_(x.clamp(min=0.0))
+        ctx.save_for_backward(phi)
+        return phi
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] - torch types it for any function
+        """The slope is exp(x), which is phi, up to 0, and 1 above."""
+        (phi,) = ctx.saved_tensors
+        return grad * phi.clamp(max=1.0)
 
 
 def elu_plus_one(
