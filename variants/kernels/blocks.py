@@ -24,8 +24,7 @@ from variants.kernels.products import weights_and_slopes
 from variants.kernels.room import Room
 
 # Bytes of gathered keys and values in a slab, and of its scores: what caches hold; elsewhere, what keeps a
-# device busy. On two cores, of 1 MiB of second cache each, half as much and twice as much take about 5 percent
-# longer.
+# device busy. On two cores, of 1 MiB of second cache each, half as much or twice as much takes 5 % longer.
 _SLAB = {"cpu": 2**22}
 _SLAB_ELSE = 2**28
 
