@@ -214,3 +214,12 @@ def test_unknown_law_is_refused_with_the_known_ones() -> None:
 
 def test_laws_say_what_they_ask() -> None:
     assert all(law.says and law.check.__doc__ for law in LAWS.values())
+
+
+def test_what_is_no_longer_kept_does_not_grow() -> None:
+    class Forgets(Honest):
+        def cost(self, request: Request) -> Cost:
+            cost = super().cost(request)
+            return cost if request.queries < 8000 else replace(cost, bytes_saved=0)
+
+    assert [finding.status for finding in run_contract(Forgets, ["growth"])] == ["held", "held"]

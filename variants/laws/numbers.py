@@ -140,7 +140,7 @@ def growth(case: Case) -> None:
         ("bytes_saved", caps.memory_exponent),
     ):
         short, long = (getattr(cost, name) for cost in costs)
-        if short and math.log2(long / short) > claimed + _LOGARITHMS:
+        if short and long > short * 2 ** (claimed + _LOGARITHMS):
             raise Broken(
                 f"declared {name} grow as N^{math.log2(long / short):.2f} from N = {_LONG} to twice as much, "
                 f"where N^{claimed:g} is claimed"
