@@ -66,14 +66,21 @@ class Asker:
     beside: Beside = Beside()
     _seconds: float = field(default=0.0, init=False)
 
-    def record(self, cell: Cell) -> Record:
+    def record(self, cell: Cell, witness_limit_s: float | None = None) -> Record:
         """Measure a cell.
+
+        Args:
+            cell: which.
+            witness_limit_s: what a witness reads at most while the machine is quiet, if that is known.
 
         Raises:
             TimeUp: the run ends before it.
         """
         started_at, self._seconds = datetime.now(UTC), 0.0
-        answer = self._searched(cell) if isinstance(cell, ReachCell) else self._ask(cell)
+        if isinstance(cell, ReachCell):
+            answer = self._searched(cell)
+        else:
+            answer = self._ask(cell, witness_limit_s=witness_limit_s)
         return Record(
             cell_id=cell.id,
             cell=cell,
@@ -104,7 +111,7 @@ class Asker:
             return Answer(status=fault.status, reason=fault.reason, error=fault.error)
         return Answer(status="ok", measurement=found, protocol_s=took)
 
-    def _ask(self, cell: Cell, length: int | None = None) -> Answer:
+    def _ask(self, cell: Cell, length: int | None = None, witness_limit_s: float | None = None) -> Answer:
         limits = self.limits
         if self.until is not None:
             limits = replace(limits, seconds=min(limits.seconds, max(self.until - time.monotonic(), 0.0)))
@@ -113,6 +120,7 @@ class Asker:
             outside=self.outside,
             length=length,
             device_memory_bytes=limits.device_memory_bytes,
+            witness_limit_s=witness_limit_s,
             **self._beside(cell),
         ).model_dump_json()
         log = self.logs / f"{cell.id if length is None else f'{cell.id}-{length}'}.log"

@@ -11,8 +11,8 @@ do not count, if enough others do; if not, the cell is tried again.
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
+from bench.witness import enough, quiet, tells
 from results.calibration import Calibration
 from results.environment import Environment
 from results.gpu import Gpu
@@ -36,11 +36,6 @@ KNOWN = 8
 # A witness may be slower than usual by several times what the best quarter of the readings of a cell varies
 # by, but within these bounds: it is shorter than a product of the calibration.
 LEAST_WITNESSED, MOST_WITNESSED = 1.05, 1.25
-# So many calls beside which the machine was quiet are enough for a median and its interval, of few calls
-# half, if they are this share of all: where it is hardly ever quiet, a witness may have met the exceptions.
-FEWEST_QUIET, SHARE_QUIET = 6, 0.25
-# What happens within a call that is longer than this, s, two short readings do not tell.
-LONGEST_WITNESSED_S = 0.5
 # So many processors more than usual in the hands of others, while the clock ran, are one too. It is no share
 # of them all: the threads of a product wait for the one that has to share its processor.
 MOST_FOREIGN = 0.3
@@ -96,14 +91,17 @@ class Judge:
         usual = self._usual[machine(record.cell.device, record.environment)]
         # Only a speed cell can leave calls out.
         speed = record.measurement if isinstance(record.measurement, Speed) else None
-        short = speed is not None and statistics.median(speed.samples_s) <= LONGEST_WITNESSED_S
-        quiet = usual.quiet(found) if short else None
-        reason = usual.disturbed(found, record.environment.cores, quiet=quiet, last=last)
+        known = usual.quiet(found) if speed is not None and tells(speed.samples_s) else None
+        reason = usual.disturbed(found, record.environment.cores, quiet=known, last=last)
         if reason is not None:
             return record.doubted(reason)
-        if speed is None or enough(quiet) == (speed.quiet is not None):
+        if speed is None or enough(known) == (speed.quiet is not None):
             return record
-        return record.counting(quiet if enough(quiet) else None)
+        return record.counting(known if enough(known) else None)
+
+    def witness_limit_s(self, device: Device, where: Environment) -> float | None:
+        """Seconds above which a witness there says that the machine is not quiet; None if it is not known."""
+        return self._usual[machine(device, where)].witness_limit_s()
 
 
 class Usual:
@@ -151,19 +149,16 @@ class Usual:
 
     def quiet(self, reading: Calibration) -> list[bool] | None:
         """Of each timed call, whether its witness was as usual before it and behind it; None: not known."""
-        if not reading.witness_s or len(self._witness) < KNOWN:
-            return None
-        limit = self._slowest_witness()
-        well = [one <= limit for one in reading.witness_s]
-        return [before and behind for before, behind in pairwise(well)]
+        limit = self.witness_limit_s()
+        return None if limit is None or not reading.witness_s else quiet(reading.witness_s, limit)
 
     def _slow(self, reading: Calibration, quiet: Sequence[bool] | None, *, last: bool) -> str | None:
         """How the machine was slower than usual, where too few calls are known to be quiet; None if not."""
         if quiet is not None and not last:
-            usual = 1e6 * _quarter(self._witness, upper=False)
+            usual, limit = 1e6 * _quarter(self._witness, upper=False), 1e6 * (self.witness_limit_s() or 0.0)
             return (
                 f"beside {len(quiet) - sum(quiet)} of {len(quiet)} timed calls a short product took more "
-                f"than {1e6 * self._slowest_witness():.3g} us, where {usual:.3g} are usual in this run"
+                f"than {limit:.3g} us, where {usual:.3g} are usual in this run"
             )
         # Disturbances make readings worse and never better: the better half says what the machine can do.
         if not self._gemm:
@@ -196,20 +191,13 @@ class Usual:
         spread = max(self._gemm) / usual - 1.0
         return min(max(1.0 - SPREADS * spread, SLOWEST_GEMM), LEAST_SLOWER)
 
-    def _slowest_witness(self) -> float:
-        """Seconds above which a witness says that the machine was disturbed."""
-        if self._slowest is None:
+    def witness_limit_s(self) -> float | None:
+        """Seconds above which a witness says that the machine was disturbed; None before enough is known."""
+        if self._slowest is None and len(self._witness) >= KNOWN:
             share = 1.0 + SPREADS * statistics.median(self._spread)
             usual = _quarter(self._witness, upper=False)
             self._slowest = usual * min(max(share, LEAST_WITNESSED), MOST_WITNESSED)
         return self._slowest
-
-
-def enough(quiet: Sequence[bool] | None) -> bool:
-    """Whether what is known of the timed calls leaves enough of them."""
-    if quiet is None:
-        return False
-    return sum(quiet) >= max(min(FEWEST_QUIET, len(quiet) / 2), SHARE_QUIET * len(quiet))
 
 
 def calibration(record: Record) -> Calibration | None:

@@ -174,7 +174,7 @@ class Bench:
             if left <= (self._setup.predictor.seconds([cell]) if self.records else 0.0):
                 raise TimeUp
         self._setup.watcher.started(cell)
-        record = self._asker.record(cell)
+        record = self._asker.record(cell, self._judge.witness_limit_s(cell.device, environment(cell.device)))
         self.queue.popleft()
         self._keep(record)
 

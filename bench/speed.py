@@ -27,19 +27,24 @@ from bench.watch import Watch
 from bench.witness import Witness
 from results.cell import SpeedCell
 from results.point import Device
-from results.timing import Speed, Work
+from results.timing import Gate, Speed, Work
 
 # Sets of inputs taken in turn, so that no call repeats the one before it. Short inputs stay in the caches.
 SETS = 3
 # No cell takes more samples than this, however short its calls.
 MOST_SAMPLES = 1000
+# While too few of its calls met a quiet machine, a cell goes on up to so many times as long as it would.
+LONGER = 3.0
 
 # Parts of the names of operators that multiply matrices, attention kernels included.
 _PRODUCTS = {"bmm", "mm", "addmm", "baddbmm", "attention", "fft"}
 
 
-def measure(cell: SpeedCell, make: Make) -> Speed:
+def measure(cell: SpeedCell, make: Make, witness_limit_s: float | None = None) -> Speed:
     """Time the calls of one cell.
+
+    While the machine is quiet, a witness reads `witness_limit_s` at most, seconds. Where that is known, calls
+    go on until enough of them met a quiet machine, up to `LONGER` times as long.
 
     Raises:
         Unsupported: the variant does not have what the cell asks.
@@ -49,12 +54,9 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
     kept, nothing = keep_freed(), parts() if cell.compile else None
     call = prepare(cell, make, sets=SETS)
     flush = Flush(cell.device)
-    first, second = (timed(call, turn, cell.device, flush) for turn in range(2))
-    gate = check(call, cell.dtype)
-    for turn in range(cell.warmup):
-        call(turn)
+    first, second, gate = _entered(call, cell, flush)
     made, all_made = (made_since(nothing), parts()) if nothing else (None, None)
-    watch, witness = Watch(cell.device), Witness(cell.device)
+    watch, witness = Watch(cell.device), Witness(cell.device, witness_limit_s)
     before = calibrate(cell.device, cell.dtype)
     samples, last = _samples(call, cell, flush, watch, witness)
     seen = watch.end(len(samples))
@@ -79,11 +81,21 @@ def measure(cell: SpeedCell, make: Make) -> Speed:
     )
 
 
+def _entered(call: Call, cell: SpeedCell, flush: Flush) -> tuple[float, float, Gate | None]:
+    """What comes before the clock: seconds of the first two calls, the gate, and the warm-up."""
+    first, second = (timed(call, turn, cell.device, flush) for turn in range(2))
+    gate = check(call, cell.dtype)
+    for turn in range(cell.warmup):
+        call(turn)
+    return first, second, gate
+
+
 def _samples(
     call: Call, cell: SpeedCell, flush: Flush, watch: Watch, witness: Witness
 ) -> tuple[list[float], Answer]:
     """Seconds of each timed call, watched and witnessed, and the answer of the last."""
     samples: list[float] = []
+    most_s: float | None = None
     watch.begin()
     witness.look()
     while True:
@@ -91,8 +103,11 @@ def _samples(
         samples.append(sample.seconds)
         witness.look()
         watch.between()
-        if len(samples) >= cell.samples and (sum(samples) >= cell.seconds or len(samples) >= MOST_SAMPLES):
-            return samples, sample.answer
+        took_s = sum(samples)
+        if len(samples) >= cell.samples and (took_s >= cell.seconds or len(samples) >= MOST_SAMPLES):
+            most_s = LONGER * took_s if most_s is None else most_s
+            if took_s >= most_s or len(samples) >= MOST_SAMPLES or not witness.restless(samples):
+                return samples, sample.answer
         # Before the next call, which finds the memory that it would have found.
         del sample
 

@@ -8,7 +8,10 @@ It waits for all threads, as calls do. What it reads and writes is 128 KiB a thr
 holds, and a part of a second one.
 """
 
+import statistics
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -19,6 +22,29 @@ _EACH, _SIDE = 4, 64
 # A reading is the median of so many calls, the first of which may find cold caches.
 _CALLS = 5
 
+# So many calls beside which the machine was quiet are enough for a median and its interval, of few calls
+# half, if they are this share of all: where it is hardly ever quiet, a witness may have met the exceptions.
+FEWEST_QUIET, SHARE_QUIET = 6, 0.25
+# What happens within a call that is longer than this, s, two short readings do not tell.
+LONGEST_WITNESSED_S = 0.5
+
+
+def quiet(readings_s: Sequence[float], limit_s: float) -> list[bool]:
+    """Of each call, whether the readings before it and behind it, seconds, are within the limit."""
+    return [max(both) <= limit_s for both in pairwise(readings_s)]
+
+
+def enough(quiet: Sequence[bool] | None) -> bool:
+    """Whether what is known of the timed calls leaves enough of them."""
+    if quiet is None:
+        return False
+    return sum(quiet) >= max(min(FEWEST_QUIET, len(quiet) / 2), SHARE_QUIET * len(quiet))
+
+
+def tells(samples_s: Sequence[float]) -> bool:
+    """Whether these calls, seconds of each, are short enough for what stands beside them."""
+    return statistics.median(samples_s) <= LONGEST_WITNESSED_S
+
 
 class Witness:
     """Takes readings; on CUDA none, where the device is watched instead (`bench.watch`).
@@ -27,9 +53,15 @@ class Witness:
         readings_s: seconds of the product, in order; None where none are taken.
     """
 
-    def __init__(self, device: Device) -> None:
-        """Make the product, and take a reading that does not count."""
+    def __init__(self, device: Device, limit_s: float | None = None) -> None:
+        """Make the product, and take a reading that does not count.
+
+        Args:
+            device: of the calls.
+            limit_s: what it reads at most while the machine is quiet, if that is known.
+        """
         self.readings_s: list[float] | None = None
+        self._limit_s = limit_s
         if device == "cuda":
             return
         generator = torch.Generator().manual_seed(0)
@@ -42,6 +74,12 @@ class Witness:
         """Take a reading."""
         if self.readings_s is not None:
             self.readings_s.append(self._reading())
+
+    def restless(self, samples_s: Sequence[float]) -> bool:
+        """Whether too few of these calls met a quiet machine, as far as that is known."""
+        if self._limit_s is None or self.readings_s is None or not tells(samples_s):
+            return False
+        return not enough(quiet(self.readings_s, self._limit_s))
 
     def _reading(self) -> float:
         found: list[float] = []

@@ -55,6 +55,7 @@ class Question(BaseModel):
             `checkpoint_s` seconds.
         pulse: of a training, the file that says how far it is.
         scalars: of a training, the folder for what TensorBoard shows.
+        witness_limit_s: of a speed cell, what `bench.witness` reads at most while the machine is quiet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +68,7 @@ class Question(BaseModel):
     checkpoint_s: float = EVERY_S
     pulse: Path | None = None
     scalars: Path | None = None
+    witness_limit_s: float | None = None
 
 
 class Answer(BaseModel):
@@ -146,13 +148,9 @@ def check(question: str) -> str:
     tried, dtype = _with_trial(cls, asked.variant), DTYPES[asked.dtype]
     findings = [
         CheckFinding(
-            law=found.law,
-            trial=str(found.trial),
-            causal=found.causal,
-            status=found.status,
-            message=found.message,
+            law=one.law, trial=str(one.trial), causal=one.causal, status=one.status, message=one.message
         )
-        for found in contract.run_contract(tried, device=asked.device, dtype=dtype, tell=tell)
+        for one in contract.run_contract(tried, device=asked.device, dtype=dtype, tell=tell)
     ]
     return CheckAnswer(findings=findings).model_dump_json()
 
@@ -211,7 +209,7 @@ def _measure(asked: Question, resolver: Resolver) -> Measurement:
         return lambda dims: resolver.build(spec, dims, causal=cell.causal)
 
     if isinstance(cell, SpeedCell):
-        return speed.measure(cell, make(cell.variant))
+        return speed.measure(cell, make(cell.variant), asked.witness_limit_s)
     if isinstance(cell, MemoryCell):
         return memory.measure(cell, make(cell.variant))
     if isinstance(cell, ComparisonCell):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import measuring
+from bench.disturbance import KNOWN
 from bench.engines.limits import Limits
 from bench.engines.local import Ended
 from bench.environment import environment
@@ -36,12 +37,13 @@ class Engine:
     """Answers in no time, with the readings that it is given, one after another; a rate stands for one."""
 
     def __init__(self, gemm: Iterator[float | Calibration]) -> None:
-        self.gemm, self.asked = gemm, list[int]()
+        self.gemm, self.asked, self.limits_s = gemm, list[int](), list[float | None]()
 
     def run(self, job: Callable[[str], str], question: str, limits: Limits, log: Path) -> Ended:
         del job, log
-        cell = Question.model_validate_json(question).cell
-        self.asked.append(getattr(cell, "length", 0))
+        asked = Question.model_validate_json(question)
+        self.asked.append(getattr(asked.cell, "length", 0))
+        self.limits_s.append(asked.witness_limit_s)
         rate = next(self.gemm)
         if rate == 0:
             return Ended(None, timed_out=True, exit_code=None, seconds=limits.seconds)
@@ -119,6 +121,22 @@ def test_what_is_a_little_slow_is_tried_again_and_then_better_than_nothing(tmp_p
     assert engine.asked.count(256) == MOST_TRIES
     assert [r.status for r in records[4:]] == ["contaminated", "contaminated", "ok"]
     assert run.latest()[speed_cell(length=256).id] == records[-1]
+
+
+def test_a_cell_is_told_what_is_known_of_its_machine(tmp_path: Path):
+    here = [record(speed_cell(length=512 + at)) for at in range(KNOWN)]
+    readings = product(QUIET, [27e-6, 27e-6])
+    known = [
+        one.model_copy(
+            update={
+                "environment": environment("cpu"),
+                "measurement": speed().model_copy(update={"calibration": readings}),
+            }
+        )
+        for one in here
+    ]
+    assert go(tmp_path / "a", [QUIET] * 5, latest=known)[1].limits_s == pytest.approx([1.05 * 27e-6] * 5)
+    assert go(tmp_path / "b", [QUIET] * 5, latest=known[1:])[1].limits_s == [None] * 5
 
 
 def test_a_disturbance_at_the_start_is_seen_at_the_end(tmp_path: Path):

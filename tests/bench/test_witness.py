@@ -9,10 +9,10 @@ import torch
 from pydantic import ValidationError
 
 from bench import speed
-from bench.disturbance import KNOWN, Judge, Usual, enough
+from bench.disturbance import KNOWN, Judge, Usual
 from bench.planning import Resolver
-from bench.speed import Timed
-from bench.witness import Witness
+from bench.speed import LONGER, MOST_SAMPLES, Timed
+from bench.witness import Witness, enough, quiet
 from results.calibration import Calibration
 from results.cell import ReachCell, SpeedCell
 from results.reach import Probe, Reach
@@ -235,6 +235,53 @@ def test_a_witness_stands_on_both_sides_of_every_call_and_outside_of_its_clock(
     whole = ["call", "its end"]
     # First the two calls before the clock, and the reading that does not count.
     assert done == [*whole, *whole, "witness", "witness", *whole, "witness", *whole, "witness"]
+
+
+def times(monkeypatch: pytest.MonkeyPatch, taken: float, readings: list[float], **fields: Any) -> Speed:
+    """What a cell comes to whose calls take so many seconds, beside these readings, the last one for good."""
+    timed_answer, left = speed.timed_answer, [*readings]
+    monkeypatch.setattr(speed, "timed_answer", lambda *given: timed_answer(*given)._replace(seconds=taken))
+    monkeypatch.setattr(
+        Witness, "look", lambda self: self.readings_s.append(left.pop(0) if len(left) > 1 else left[0])
+    )
+    asked = {"variant": "sdpa", "length": 16, "samples": 8, "seconds": 8 * taken}
+    cell = SpeedCell.model_validate(asked)
+    return speed.measure(cell, lambda dims: Resolver().build(cell.variant, dims, causal=False), **fields)
+
+
+def test_a_cell_goes_on_until_enough_of_its_calls_met_a_quiet_machine(monkeypatch: pytest.MonkeyPatch):
+    # Six pauses of a disturbance, quiet from the seventh reading on: calls from the seventh on count.
+    found = times(monkeypatch, 0.01, [*6 * [SLOW_S], QUIET_S], witness_limit_s=1.05 * QUIET_S)
+    assert found.calibration.witness_s is not None
+    flags = quiet(found.calibration.witness_s, 1.05 * QUIET_S)
+    assert flags == 6 * [False] + 6 * [True]
+    assert enough(flags)
+    assert not enough(flags[:-1])
+
+
+def test_a_cell_ends_as_soon_as_it_may_if_its_calls_are_enough(monkeypatch: pytest.MonkeyPatch):
+    found = times(monkeypatch, 0.01, [SLOW_S, SLOW_S, QUIET_S], witness_limit_s=1.05 * QUIET_S)
+    assert len(found.samples_s) == 8
+
+
+def test_a_machine_that_stays_restless_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch):
+    found = times(monkeypatch, 0.01, [SLOW_S], witness_limit_s=1.05 * QUIET_S)
+    assert len(found.samples_s) == LONGER * 8
+    short = times(monkeypatch, 1e-6, [SLOW_S], witness_limit_s=1.05 * QUIET_S)
+    assert len(short.samples_s) == LONGER * 8 < MOST_SAMPLES
+
+
+def test_no_cell_goes_on_where_nothing_is_known_of_its_machine(monkeypatch: pytest.MonkeyPatch):
+    assert len(times(monkeypatch, 0.01, [SLOW_S]).samples_s) == 8
+    long = times(monkeypatch, 0.6, [SLOW_S], witness_limit_s=1.05 * QUIET_S)
+    assert len(long.samples_s) == 8
+
+
+def test_what_a_run_knows_of_its_witness_goes_to_the_next_cell():
+    where = build.record().environment
+    assert Judge([record(witnessed(set()))] * (KNOWN - 1)).witness_limit_s("cpu", where) is None
+    assert judge().witness_limit_s("cpu", where) == pytest.approx(1.05 * QUIET_S)
+    assert judge().witness_limit_s("cuda", where) is None
 
 
 def test_a_witness_reads_what_a_product_takes(monkeypatch: pytest.MonkeyPatch):
