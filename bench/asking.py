@@ -18,7 +18,7 @@ from bench.environment import environment, oom_kills
 from bench.pulse import place
 from bench.turns import TimeUp
 from bench.worker import Answer, Question, measure
-from results.cell import Cell, ReachCell, TrainingCell
+from results.cell import Cell, ReachCell, SpeedCell, TrainingCell
 from results.reach import Probe
 from results.record import Record
 
@@ -80,7 +80,7 @@ class Asker:
         if isinstance(cell, ReachCell):
             answer = self._searched(cell)
         else:
-            answer = self._ask(cell, witness_limit_s=witness_limit_s)
+            answer = self._ask(cell, witness_limit_s=witness_limit_s if isinstance(cell, SpeedCell) else None)
         return Record(
             cell_id=cell.id,
             cell=cell,

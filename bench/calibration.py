@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench.calls import DTYPES
 from bench.environment import synchronise
+from bench.witness import Witness
 from results.calibration import Calibration, Peak
 from results.gpu import Gpu
 from results.point import Device, DType
@@ -76,7 +77,7 @@ def calibrate(device: Device, dtype: DType | None = None) -> Reading:
 
 
 def between(
-    before: Reading, after: Reading, gpu: Gpu | None = None, witness_s: list[float] | None = None
+    before: Reading, after: Reading, gpu: Gpu | None = None, witness: Witness | None = None
 ) -> Calibration:
     """The readings before and after a measurement, by quantity, and what else was seen in between."""
     return Calibration(
@@ -85,7 +86,8 @@ def between(
         copy_bytes_per_s=(before.copy_bytes_per_s, after.copy_bytes_per_s),
         foreign_load=foreign(before.ended, after.begun),
         gpu=gpu,
-        witness_s=witness_s,
+        witness_s=None if witness is None else witness.readings_s,
+        witness_limit_s=None if witness is None else witness.limit_s,
     )
 
 

@@ -12,7 +12,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from bench.witness import enough, quiet, tells
+from bench.witness import enough, quiet, short_enough
 from results.calibration import Calibration
 from results.environment import Environment
 from results.gpu import Gpu
@@ -72,8 +72,14 @@ class Judge:
     def learn(self, record: Record) -> None:
         """Take in the reading of a record."""
         found = calibration(record)
-        if found is not None:
-            self.look(record.cell.device, record.environment, found)
+        if found is None:
+            return
+        if isinstance(record.measurement, Speed) and found.witness_s and record.measurement.rounds > 1:
+            # Of the first round, which all cells have: a restless cell goes on until it is a mixture, and as
+            # the rule would vary the more, and allow the more.
+            first = len(record.measurement.samples_s) // record.measurement.rounds
+            found = found.model_copy(update={"witness_s": found.witness_s[: first + 1]})
+        self.look(record.cell.device, record.environment, found)
 
     def judged(self, record: Record, *, last: bool) -> Record:
         """The record, contaminated if the machine was disturbed; if not, it says which of its calls count.
@@ -91,7 +97,7 @@ class Judge:
         usual = self._usual[machine(record.cell.device, record.environment)]
         # Only a speed cell can leave calls out.
         speed = record.measurement if isinstance(record.measurement, Speed) else None
-        known = usual.quiet(found) if speed is not None and tells(speed.samples_s) else None
+        known = usual.quiet(found) if speed is not None and short_enough(speed.samples_s) else None
         reason = usual.disturbed(found, record.environment.cores, quiet=known, last=last)
         if reason is not None:
             return record.doubted(reason)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from results.cell import Cell, MemoryCell
 from results.record import Memory, Record, Training
 from results.run import VariantCard
+from results.timing import Speed
 
 # What a cell is taken to last before any of its protocol has ended, seconds; a search asks a dozen of them.
 FIRST_GUESS_S = 5.0
@@ -50,8 +51,12 @@ class Predictor:
             return
         if isinstance(found, Training) and found.resumed_at:
             return  # its wall time is that of its last part
-        self._walls[cell.protocol].append(record.wall_s)
-        self._times[_curve(cell)][_length(cell)] = record.wall_s
+        wall = record.wall_s
+        if isinstance(found, Speed):
+            # What a restless machine took beyond one round says nothing of the next cell.
+            wall -= sum(found.samples_s) * (1.0 - 1.0 / found.rounds)
+        self._walls[cell.protocol].append(wall)
+        self._times[_curve(cell)][_length(cell)] = wall
         if isinstance(found, Memory):
             self._peaks[_curve(cell, _CALL)][_length(cell)] = found.peak_bytes
 

@@ -31,10 +31,11 @@ from results.timing import Gate, Speed, Work
 
 # Sets of inputs taken in turn, so that no call repeats the one before it. Short inputs stay in the caches.
 SETS = 3
-# No cell takes more samples than this, however short its calls.
+# No round takes more samples than this, however short its calls.
 MOST_SAMPLES = 1000
-# While too few of its calls met a quiet machine, a cell goes on up to so many times as long as it would.
-LONGER = 3.0
+# While too few of its calls met a quiet machine, a cell takes them so many times over at most, unless they
+# have taken this long, s: of longer calls each one averages over what comes and goes.
+MOST_ROUNDS, LONG_ENOUGH_S = 3, 2.0
 
 # Parts of the names of operators that multiply matrices, attention kernels included.
 _PRODUCTS = {"bmm", "mm", "addmm", "baddbmm", "attention", "fft"}
@@ -43,8 +44,8 @@ _PRODUCTS = {"bmm", "mm", "addmm", "baddbmm", "attention", "fft"}
 def measure(cell: SpeedCell, make: Make, witness_limit_s: float | None = None) -> Speed:
     """Time the calls of one cell.
 
-    While the machine is quiet, a witness reads `witness_limit_s` at most, seconds. Where that is known, calls
-    go on until enough of them met a quiet machine, up to `LONGER` times as long.
+    While the machine is quiet, a witness reads `witness_limit_s` at most, seconds. Where that is known and
+    too few calls met a quiet machine, as many are taken again, up to `MOST_ROUNDS` times in all.
 
     Raises:
         Unsupported: the variant does not have what the cell asks.
@@ -54,11 +55,11 @@ def measure(cell: SpeedCell, make: Make, witness_limit_s: float | None = None) -
     kept, nothing = keep_freed(), parts() if cell.compile else None
     call = prepare(cell, make, sets=SETS)
     flush = Flush(cell.device)
-    first, second, gate = _entered(call, cell, flush)
+    first, second, gate = _before_the_clock(call, cell, flush)
     made, all_made = (made_since(nothing), parts()) if nothing else (None, None)
     watch, witness = Watch(cell.device), Witness(cell.device, witness_limit_s)
     before = calibrate(cell.device, cell.dtype)
-    samples, last = _samples(call, cell, flush, watch, witness)
+    samples, last, rounds = _samples(call, cell, flush, watch, witness)
     seen = watch.end(len(samples))
     after = calibrate(cell.device, cell.dtype)
     if all_made is not None:
@@ -66,13 +67,14 @@ def measure(cell: SpeedCell, make: Make, witness_limit_s: float | None = None) -
     freshness.check(call, len(samples) - 1, last, cell.dtype)
     return Speed(
         samples_s=samples,
+        rounds=rounds,
         first_call_s=first,
         **({} if made is None else told(made, first - second)),
         input_sets=SETS,
         l2_flushed=flush.flushes,
         heap_kept=kept,
         gate=gate,
-        calibration=between(before, after, seen.gpu, witness.readings_s),
+        calibration=between(before, after, seen.gpu, witness),
         energy_per_call_j=seen.energy_per_call_j,
         work=work(call),
         parameters=sum(p.numel() for variant in call.variants for p in variant.parameters()),
@@ -81,7 +83,7 @@ def measure(cell: SpeedCell, make: Make, witness_limit_s: float | None = None) -
     )
 
 
-def _entered(call: Call, cell: SpeedCell, flush: Flush) -> tuple[float, float, Gate | None]:
+def _before_the_clock(call: Call, cell: SpeedCell, flush: Flush) -> tuple[float, float, Gate | None]:
     """What comes before the clock: seconds of the first two calls, the gate, and the warm-up."""
     first, second = (timed(call, turn, cell.device, flush) for turn in range(2))
     gate = check(call, cell.dtype)
@@ -92,10 +94,9 @@ def _entered(call: Call, cell: SpeedCell, flush: Flush) -> tuple[float, float, G
 
 def _samples(
     call: Call, cell: SpeedCell, flush: Flush, watch: Watch, witness: Witness
-) -> tuple[list[float], Answer]:
-    """Seconds of each timed call, watched and witnessed, and the answer of the last."""
-    samples: list[float] = []
-    most_s: float | None = None
+) -> tuple[list[float], Answer, int]:
+    """Seconds of each timed call, watched and witnessed, the answer of the last, and the rounds."""
+    samples, rounds = list[float](), 1
     watch.begin()
     witness.look()
     while True:
@@ -103,13 +104,20 @@ def _samples(
         samples.append(sample.seconds)
         witness.look()
         watch.between()
-        took_s = sum(samples)
-        if len(samples) >= cell.samples and (took_s >= cell.seconds or len(samples) >= MOST_SAMPLES):
-            most_s = LONGER * took_s if most_s is None else most_s
-            if took_s >= most_s or len(samples) >= MOST_SAMPLES or not witness.restless(samples):
-                return samples, sample.answer
+        if _over(cell, samples, rounds):
+            # Not after every call: what is asked again and again is met by chance.
+            if rounds == MOST_ROUNDS or sum(samples) > LONG_ENOUGH_S or not witness.restless(samples):
+                return samples, sample.answer, rounds
+            rounds += 1
         # Before the next call, which finds the memory that it would have found.
         del sample
+
+
+def _over(cell: SpeedCell, samples: list[float], rounds: int) -> bool:
+    """Whether so many rounds of the calls of a cell are over."""
+    calls = len(samples)
+    enough = sum(samples) >= rounds * cell.seconds or calls >= rounds * MOST_SAMPLES
+    return calls >= rounds * cell.samples and enough
 
 
 class Timed(NamedTuple):

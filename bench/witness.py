@@ -41,7 +41,7 @@ def enough(quiet: Sequence[bool] | None) -> bool:
     return sum(quiet) >= max(min(FEWEST_QUIET, len(quiet) / 2), SHARE_QUIET * len(quiet))
 
 
-def tells(samples_s: Sequence[float]) -> bool:
+def short_enough(samples_s: Sequence[float]) -> bool:
     """Whether these calls, seconds of each, are short enough for what stands beside them."""
     return statistics.median(samples_s) <= LONGEST_WITNESSED_S
 
@@ -51,6 +51,7 @@ class Witness:
 
     Attributes:
         readings_s: seconds of the product, in order; None where none are taken.
+        limit_s: what it reads at most while the machine is quiet; None where that is not known.
     """
 
     def __init__(self, device: Device, limit_s: float | None = None) -> None:
@@ -61,7 +62,7 @@ class Witness:
             limit_s: what it reads at most while the machine is quiet, if that is known.
         """
         self.readings_s: list[float] | None = None
-        self._limit_s = limit_s
+        self.limit_s = limit_s
         if device == "cuda":
             return
         generator = torch.Generator().manual_seed(0)
@@ -77,9 +78,9 @@ class Witness:
 
     def restless(self, samples_s: Sequence[float]) -> bool:
         """Whether too few of these calls met a quiet machine, as far as that is known."""
-        if self._limit_s is None or self.readings_s is None or not tells(samples_s):
+        if self.limit_s is None or self.readings_s is None or not short_enough(samples_s):
             return False
-        return not enough(quiet(self.readings_s, self._limit_s))
+        return not enough(quiet(self.readings_s, self.limit_s))
 
     def _reading(self) -> float:
         found: list[float] = []

@@ -55,7 +55,7 @@ class Question(BaseModel):
             `checkpoint_s` seconds.
         pulse: of a training, the file that says how far it is.
         scalars: of a training, the folder for what TensorBoard shows.
-        witness_limit_s: of a speed cell, what `bench.witness` reads at most while the machine is quiet.
+        witness_limit_s: of a speed cell, what its witness reads at most while the machine is quiet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -48,3 +48,8 @@ class Calibration(BaseModel):
         description="of speed cells on a CPU: seconds of a short product before the first timed call and "
         "behind each; null elsewhere and in older records",
     )
+    witness_limit_s: float | None = Field(
+        default=None,
+        description="what the run knew of it when the calls began: up to so many seconds the machine was "
+        "quiet; null where nothing was known yet, elsewhere, and in older records",
+    )

@@ -42,6 +42,12 @@ class Speed(Row):
         "usual in the run; only such calls count. Null where all do: without witnesses or before enough of "
         "them were known, and where too few calls were quiet even at the last try",
     )
+    rounds: int = Field(
+        default=1,
+        ge=1,
+        description="how many times over the calls that the cell asks for were taken; more than once where "
+        "too few of them met a quiet machine",
+    )
     first_call_s: float = Field(description="seconds of the very first call, compilation included")
     compile_s: float | None = Field(
         default=None, description="seconds of the first call less those of the second; null if not compiled"

@@ -10,6 +10,7 @@ from bench.resolver import Resolver
 from results.cell import Cell, MemoryCell, ReachCell, SpeedCell
 from results.record import Memory, Record
 from results.spec import Spec
+from tests.results import build
 from tests.results.build import ENVIRONMENT
 
 
@@ -62,6 +63,15 @@ def test_noise_of_a_tiny_length_is_not_multiplied_by_the_square_of_the_lengths()
     cards = {"sdpa": sdpa}
     predictor = Predictor([record(speed(1), 0.7), record(speed(1, "window"), 0.9)], cards)
     assert predictor.seconds([speed(127)]) == pytest.approx(0.7, abs=0.01)
+
+
+def test_further_rounds_on_a_restless_machine_are_not_expected_of_others():
+    cell = speed(1024)
+    once, thrice = record(cell, 2.0), record(cell, 4.0)
+    timed = build.speed().model_copy(update={"samples_s": 3 * [1.0], "rounds": 3})
+    predictor = Predictor([once.model_copy(update={"measurement": timed.model_copy(update={"rounds": 1})})])
+    predictor.learn(thrice.model_copy(update={"measurement": timed}))
+    assert predictor.seconds([cell]) == pytest.approx(2.0)
 
 
 def test_what_ended_early_says_nothing_of_what_lasts_to_its_end():
