@@ -161,10 +161,11 @@ class Usual:
     def _slow(self, reading: Calibration, quiet: Sequence[bool] | None, *, last: bool) -> str | None:
         """How the machine was slower than usual, where too few calls are known to be quiet; None if not."""
         if quiet is not None and not last:
-            usual, limit = 1e6 * _quarter(self._witness, upper=False), 1e6 * (self.witness_limit_s() or 0.0)
+            usual, limit = _quarter(self._witness, upper=False), self.witness_limit_s()
+            assert limit is not None, "it is the limit that says which calls were quiet"
             return (
                 f"beside {len(quiet) - sum(quiet)} of {len(quiet)} timed calls a short product took more "
-                f"than {limit:.3g} us, where {usual:.3g} are usual in this run"
+                f"than {1e6 * limit:.3g} us, where {1e6 * usual:.3g} are usual in this run"
             )
         # Disturbances make readings worse and never better: the better half says what the machine can do.
         if not self._gemm:
