@@ -74,11 +74,11 @@ class Judge:
         found = calibration(record)
         if found is None:
             return
-        if isinstance(record.measurement, Speed) and found.witness_s and record.measurement.rounds > 1:
+        if isinstance(record.measurement, Speed) and found.witness_s:
             # Of the first round, which all cells have: a restless cell goes on until it is a mixture, and as
             # the rule would vary the more, and allow the more.
-            first = len(record.measurement.samples_s) // record.measurement.rounds
-            found = found.model_copy(update={"witness_s": found.witness_s[: first + 1]})
+            first = found.witness_s[: record.measurement.first_round + 1]
+            found = found.model_copy(update={"witness_s": first})
         self.look(record.cell.device, record.environment, found)
 
     def judged(self, record: Record, *, last: bool) -> Record:
@@ -103,7 +103,9 @@ class Judge:
             return record.doubted(reason)
         if speed is None or enough(known) == (speed.quiet is not None):
             return record
-        return record.counting(known if enough(known) else None)
+        if not enough(known):
+            return record.counting(None, None)
+        return record.counting(known, usual.witness_limit_s())
 
     def witness_limit_s(self, device: Device, where: Environment) -> float | None:
         """Seconds above which a witness there says that the machine is not quiet; None if it is not known."""
@@ -131,7 +133,7 @@ class Usual:
             self._foreign.append(reading.foreign_load)
         if reading.witness_s:
             # One number a cell: a restless minute of many short calls is still one minute.
-            usual, best = _quarter(reading.witness_s, upper=False), _best(reading.witness_s)
+            usual, best = (of(reading.witness_s, upper=False) for of in (_quarter, _best))
             self._witness.append(usual)
             self._spread.append(usual / best - 1.0)
             self._slowest = None
@@ -179,7 +181,7 @@ class Usual:
         return None
 
     def _shared(self, reading: Calibration, cores: int) -> str | None:
-        """How much more than usual others computed, in words; None if they did not."""
+        """How much more than usual others computed, beside all calls, in words; None if they did not."""
         found = reading.foreign_load
         if found is None or not self._foreign:
             return None
@@ -195,7 +197,7 @@ class Usual:
         """Of what is usual, below which a product is doubted while its cell may be tried again."""
         if len(self._gemm) < KNOWN:
             return SLOWEST_GEMM
-        spread = max(self._gemm) / usual - 1.0
+        spread = _best(self._gemm, upper=True) / usual - 1.0
         return min(max(1.0 - SPREADS * spread, SLOWEST_GEMM), LEAST_SLOWER)
 
     def witness_limit_s(self) -> float | None:
@@ -228,9 +230,9 @@ def _wrong(gpu: Gpu) -> str | None:
     return None
 
 
-def _best(seconds: Sequence[float]) -> float:
-    """The twentieth on the better side of what should be short, of two values or more."""
-    return statistics.quantiles(seconds, n=20, method="inclusive")[0]
+def _best(values: Sequence[float], *, upper: bool) -> float:
+    """The twentieth on the better side, of two values or more; the best of all may be luck."""
+    return statistics.quantiles(values, n=20, method="inclusive")[-1 if upper else 0]
 
 
 def _quarter(values: Sequence[float], *, upper: bool) -> float:

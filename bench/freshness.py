@@ -35,8 +35,9 @@ NOISE = 4.0
 def freshen(inputs: Sequence[Tensor], turn: int, *, other: int = 0) -> None:
     """Draw one row of each input anew, in place: of every example and head, at a place that the turn decides.
 
-    Of tokens, one in TOKENS, each of which becomes another one. No row takes the same numbers twice, so no
-    state of the inputs recurs. Shapes, strides and types stay, and with them what was compiled.
+    Of tokens, one in TOKENS, each of which becomes another one. No two turns draw the same numbers, so where
+    none is taken twice no state of the inputs recurs. Shapes, strides and types stay, and with them what was
+    compiled.
 
     Args:
         inputs: one set: B H N D, B N E, or B N token ids.

@@ -62,10 +62,11 @@ def in_rounds(
 
     Args:
         cells: in any order.
-        seed: of the shuffle. A slow hour falls on no one length or variant, and the same seed is the same
-            order, so that a resumed run goes on where it was.
+        seed: of the shuffle. A slow spell meets the variants of a setting alike, and its repetitions are
+            spread over the run; the same seed is the same order, so that a resumed run goes on where it was.
         cost: of the cells of a setting. If given, settings go from cheap to dear, so that a run that is cut
-            off has the short lengths of all rather than long ones of some.
+            off has the short lengths of all rather than long ones of some; one repetition of all after the
+            other, so that they are as far apart as can be.
     """
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in sorted(cells, key=lambda cell: cell.id):
@@ -74,7 +75,7 @@ def in_rounds(
     rounds = list(groups.values())
     mix.shuffle(rounds)
     if cost is not None:
-        rounds.sort(key=cost)
+        rounds.sort(key=lambda group: (getattr(group[0], "repeat", 0), *cost(group)))
     for group in rounds:
         mix.shuffle(group)
     return [cell for group in rounds for cell in group]

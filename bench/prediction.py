@@ -53,8 +53,8 @@ class Predictor:
             return  # its wall time is that of its last part
         wall = record.wall_s
         if isinstance(found, Speed):
-            # What a restless machine took beyond one round says nothing of the next cell.
-            wall -= sum(found.samples_s) * (1.0 - 1.0 / found.rounds)
+            # The calls beyond the first round, asked for by a restless machine, tell nothing of another.
+            wall -= sum(found.samples_s[found.first_round :])
         self._walls[cell.protocol].append(wall)
         self._times[_curve(cell)][_length(cell)] = wall
         if isinstance(found, Memory):

@@ -31,10 +31,13 @@ from results.timing import Gate, Speed, Work
 
 # Sets of inputs taken in turn, so that no call repeats the one before it. Short inputs stay in the caches.
 SETS = 3
-# No round takes more samples than this, however short its calls.
+# Calls before the clock that change their inputs as timed ones do, whose turns follow theirs: what a turn
+# draws depends on it alone, and drawn twice would be what was there before.
+BEFORE = 2
+# Of so many samples a round is over, if the cell does not ask for more, however short its calls.
 MOST_SAMPLES = 1000
-# While too few of its calls met a quiet machine, a cell takes them so many times over at most, unless they
-# have taken this long, s: of longer calls each one averages over what comes and goes.
+# While too few of its calls met a quiet machine, a cell takes another round, up to so many in all, unless
+# its calls sum to more than this, s: of longer calls each one averages over what comes and goes.
 MOST_ROUNDS, LONG_ENOUGH_S = 3, 2.0
 
 # Parts of the names of operators that multiply matrices, attention kernels included.
@@ -45,7 +48,7 @@ def measure(cell: SpeedCell, make: Make, witness_limit_s: float | None = None) -
     """Time the calls of one cell.
 
     While the machine is quiet, a witness reads `witness_limit_s` at most, seconds. Where that is known and
-    too few calls met a quiet machine, as many are taken again, up to `MOST_ROUNDS` times in all.
+    too few calls met a quiet machine, they go on for another round, `MOST_ROUNDS` in all at most.
 
     Raises:
         Unsupported: the variant does not have what the cell asks.
@@ -59,15 +62,15 @@ def measure(cell: SpeedCell, make: Make, witness_limit_s: float | None = None) -
     made, all_made = (made_since(nothing), parts()) if nothing else (None, None)
     watch, witness = Watch(cell.device), Witness(cell.device, witness_limit_s)
     before = calibrate(cell.device, cell.dtype)
-    samples, last, rounds = _samples(call, cell, flush, watch, witness)
+    samples, last, round_ends = _samples(call, cell, flush, watch, witness)
     seen = watch.end(len(samples))
     after = calibrate(cell.device, cell.dtype)
     if all_made is not None:
         refuse_if_more(all_made)
-    freshness.check(call, len(samples) - 1, last, cell.dtype)
+    freshness.check(call, BEFORE + len(samples) - 1, last, cell.dtype)
     return Speed(
         samples_s=samples,
-        rounds=rounds,
+        round_ends=round_ends,
         first_call_s=first,
         **({} if made is None else told(made, first - second)),
         input_sets=SETS,
@@ -85,7 +88,7 @@ def measure(cell: SpeedCell, make: Make, witness_limit_s: float | None = None) -
 
 def _before_the_clock(call: Call, cell: SpeedCell, flush: Flush) -> tuple[float, float, Gate | None]:
     """What comes before the clock: seconds of the first two calls, the gate, and the warm-up."""
-    first, second = (timed(call, turn, cell.device, flush) for turn in range(2))
+    first, second = (timed(call, turn, cell.device, flush) for turn in range(BEFORE))
     gate = check(call, cell.dtype)
     for turn in range(cell.warmup):
         call(turn)
@@ -94,21 +97,21 @@ def _before_the_clock(call: Call, cell: SpeedCell, flush: Flush) -> tuple[float,
 
 def _samples(
     call: Call, cell: SpeedCell, flush: Flush, watch: Watch, witness: Witness
-) -> tuple[list[float], Answer, int]:
-    """Seconds of each timed call, watched and witnessed, the answer of the last, and the rounds."""
-    samples, rounds = list[float](), 1
+) -> tuple[list[float], Answer, list[int]]:
+    """Seconds of each timed call, watched and witnessed, the answer of the last, and where rounds ended."""
+    samples, ends = list[float](), list[int]()
     watch.begin()
     witness.look()
     while True:
-        sample = timed_answer(call, len(samples), cell.device, flush)
+        sample = timed_answer(call, BEFORE + len(samples), cell.device, flush)
         samples.append(sample.seconds)
         witness.look()
         watch.between()
-        if _over(cell, samples, rounds):
+        if _over(cell, samples, len(ends) + 1):
+            ends.append(len(samples))
             # Not after every call: what is asked again and again is met by chance.
-            if rounds == MOST_ROUNDS or sum(samples) > LONG_ENOUGH_S or not witness.restless(samples):
-                return samples, sample.answer, rounds
-            rounds += 1
+            if len(ends) == MOST_ROUNDS or sum(samples) > LONG_ENOUGH_S or not witness.restless(samples):
+                return samples, sample.answer, ends
         # Before the next call, which finds the memory that it would have found.
         del sample
 
@@ -128,7 +131,7 @@ class Timed(NamedTuple):
 
 
 def timed_answer(call: Call, turn: int, device: Device, flush: Flush | None = None) -> Timed:
-    """Time one call on inputs that were never there before, on an idle device, until its work is done."""
+    """Time one call, on inputs that this turn makes new, on an idle device, until its work is done."""
     freshness.freshen(call.inputs[turn % len(call.inputs)], turn)
     if flush is not None:
         flush()

@@ -28,12 +28,13 @@ _TRAINING = (
     "tokens",
 )  # fmt: skip
 _QUALITY = ("chance", "quality")
+_CALLS = ("timed_calls", "quiet_calls", "rounds")
 _BEYOND = ("beyond", "beyond_status", "beyond_reason", "beyond_spent")
 _FIDELITY = ("not_finite", "rows")
 _WHOLE = (
     "heads", "head_dim", "seed", "repeat", "length", "batch", "warmup", "samples", "layers", "ffn", "steps",
     "evaluate_every", "parameters", "variant_parameters", "test_correct", "test_total", "best_step",
-    "examples", "tokens", "shortest", "longest", "beyond", *_FIDELITY,
+    "examples", "tokens", "shortest", "longest", "beyond", *_FIDELITY, *_CALLS,
 )  # fmt: skip
 _ORDER = [
     "protocol", "device", "dtype", "scope", "pass", "causal", "inputs", "task", "variant", "against",
@@ -49,7 +50,8 @@ def frame(run: Run) -> pd.DataFrame:
     `reason`, `error`, `started_at`, `wall_s`; every metric of `reports.metrics`; of a reach the unit of
     its budget, the length `beyond` it, and what that spent or why it was not measured; what a training
     says of its network, its floor and chance, and its `quality` as JSON; a fidelity of its rows;
-    `fact_<name>` of the task; `gpu_<field>` of what was seen of the GPU beside a speed; `machine`, what
+    `fact_<name>` of the task; of a speed its `timed_calls`, `quiet_calls` of them that alone count (missing
+    where all do) and `rounds`, and `gpu_<field>` of what was seen of the GPU beside it; `machine`, what
     computed, in words; `env_<field>` of the environment. What a cell does not have is missing, never 0.
     """
     plan, latest = run.plan(), run.latest()
@@ -94,8 +96,8 @@ def _columns(rows: list[Row]) -> list[str]:
     return list(
         dict.fromkeys(
             ["cell_id", "protocol", "variant", "variant_name", *fields, "task_name", "status", "reason",
-             "error", "started_at", "wall_s", "budget_unit", *metrics, *_BEYOND, *_TRAINING, *_QUALITY,
-             *_FIDELITY, *facts, *gpu, "machine", *environment]
+             "error", "started_at", "wall_s", "budget_unit", *metrics, *_CALLS, *_BEYOND, *_TRAINING,
+             *_QUALITY, *_FIDELITY, *facts, *gpu, "machine", *environment]
         )
     )  # fmt: skip
 
@@ -136,8 +138,8 @@ def _recorded(record: Record, plan: Plan | None) -> Row:
             row |= dict(zip(_ends(metric.column), (found.low, found.high, found.n), strict=True))
             found = found.value
         row[metric.column] = found
-    if isinstance(record.measurement, Speed) and record.measurement.calibration.gpu is not None:
-        row |= _gpu(record.measurement.calibration.gpu)
+    if isinstance(record.measurement, Speed):
+        row |= _calls(record.measurement)
     if isinstance(record.measurement, Fidelity):
         row |= record.measurement.model_dump(include=set(_FIDELITY))
     if isinstance(record.measurement, Training):
@@ -159,6 +161,13 @@ def _beyond(found: Reach) -> Row:
 
 def _peak(record: Record) -> Peak | None:
     return record.measurement.calibration.peak if isinstance(record.measurement, Speed) else None
+
+
+def _calls(found: Speed) -> Row:
+    quiet = None if found.quiet is None else sum(found.quiet)
+    rounds = None if found.round_ends is None else len(found.round_ends)
+    row: Row = dict(zip(_CALLS, (len(found.samples_s), quiet, rounds), strict=True))
+    return row if found.calibration.gpu is None else row | _gpu(found.calibration.gpu)
 
 
 def _gpu(found: Gpu) -> Row:

@@ -13,13 +13,15 @@ from results.run import VariantCard
 # longest ones, those within this factor of the longest, and at least so many of them.
 SPAN = 8
 FEWEST = 3
-# A measured exponent this close to the claim agrees with it, however narrow its interval.
+# A claim is taken to mean so much more or less: logarithms, and what does not grow, bend the line.
 TOLERANCE = 0.15
+# Claims are half a power apart. An interval that is wider says nothing for one of them.
+APART = 0.5
 
 NOTE = (
     "Slope of a straight line through the logarithms, least squares, over the lengths within a factor of "
     f"{SPAN} of the longest one measured, {FEWEST} of them at least; 95 % t interval. In words: against the "
-    f"claim, allowing {TOLERANCE}."
+    f"claim, allowing {TOLERANCE}; an interval that has it and is wider than {APART} is too uncertain to say."
 )
 
 
@@ -45,7 +47,7 @@ class Fit:
             return "grows faster than claimed"
         if high < self.claimed - TOLERANCE:
             return "grows slower than claimed"
-        if high - low > 1.0:
+        if high - low > APART:
             return "too uncertain to say"
         return "agrees"
 

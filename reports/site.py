@@ -135,7 +135,7 @@ def _notices(plan: Plan | None, records: list[Record]) -> list[str]:
     if restless := sum(found.quiet is None for found in timed):
         said.append(
             f"In {restless} of {len(timed)} timed cells all calls count: too few are known to have met a "
-            "quiet machine."
+            "quiet machine. Their quiet_calls are empty in records.csv."
         )
     return said
 

@@ -74,8 +74,8 @@ class SpeedCell(_Shape):
     samples: Count = Field(default=15, description="timed calls at least")
     seconds: Amount = Field(
         default=0.3,
-        description="timed calls go on until they sum to this many seconds, or are 1,000; of short calls up "
-        "to three times as many are taken where too few met a quiet machine",
+        description="timed calls go on until they sum to this many seconds, or are 1,000; of short calls "
+        "up to three rounds of these are taken where too few met a quiet machine",
     )
 
 

@@ -136,10 +136,16 @@ class Record(Row):
     )
     environment: Environment
 
-    def counting(self, quiet: list[bool] | None) -> Self:
-        """The same attempt at a speed cell, of which these calls count, or all. It replaces this one."""
+    def counting(self, quiet: list[bool] | None, limit_s: float | None) -> Self:
+        """The same attempt at a speed cell, of which these calls count, or all. It replaces this one.
+
+        Args:
+            quiet: of each timed call, whether it counts; None if all do.
+            limit_s: what a witness took at most beside them, seconds; None if all do.
+        """
         assert isinstance(self.measurement, Speed)
-        return self.model_copy(update={"measurement": self.measurement.model_copy(update={"quiet": quiet})})
+        changed = {"quiet": quiet, "quiet_limit_s": limit_s}
+        return self.model_copy(update={"measurement": self.measurement.model_copy(update=changed)})
 
     def doubted(self, reason: str) -> Self:
         """The same attempt with the status "contaminated". It replaces this one in a store."""

@@ -9,7 +9,7 @@ from results.row import Row
 
 
 class Gate(Row):
-    """The correctness check against the variant's dense twin, on the very inputs that were timed.
+    """The correctness check against the variant's dense twin, on inputs of the cell as they were drawn first.
 
     Of a training: on what entered the variant of each layer for real examples, before the first step.
     """
@@ -42,11 +42,15 @@ class Speed(Row):
         "usual in the run; only such calls count. Null where all do: without witnesses or before enough of "
         "them were known, and where too few calls were quiet even at the last try",
     )
-    rounds: int = Field(
-        default=1,
-        ge=1,
-        description="how many times over the calls that the cell asks for were taken; more than once where "
-        "too few of them met a quiet machine",
+    quiet_limit_s: float | None = Field(
+        default=None,
+        description="seconds that a witness took at most beside calls that were found quiet; null where all "
+        "calls count. What was known when the calls began is `witness_limit_s`",
+    )
+    round_ends: list[int] | None = Field(
+        default=None,
+        description="number of timed calls at the end of each round: more than one where too few of the "
+        "first met a quiet machine, and calls went on for as long again. Null in older records, of one",
     )
     first_call_s: float = Field(description="seconds of the very first call, compilation included")
     compile_s: float | None = Field(
@@ -81,6 +85,11 @@ class Speed(Row):
     )
 
     @property
+    def first_round(self) -> int:
+        """The number of timed calls of the first round."""
+        return len(self.samples_s) if self.round_ends is None else self.round_ends[0]
+
+    @property
     def counted_s(self) -> list[float]:
         """Seconds of the timed calls that count, in order."""
         if self.quiet is None:
@@ -90,6 +99,9 @@ class Speed(Row):
     @model_validator(mode="after")
     def _calls_are_told_apart(self) -> Self:
         witnesses, calls = self.calibration.witness_s, len(self.samples_s)
+        ends = self.round_ends
+        if ends is not None and (not ends or ends != sorted({*ends}) or ends[0] < 1 or ends[-1] != calls):
+            raise ValueError(f"rounds that end at {ends}, of {calls} calls")
         if witnesses is not None and len(witnesses) != calls + 1:
             raise ValueError(f"{len(witnesses)} readings of a witness beside {calls} calls, not {calls + 1}")
         if self.quiet is not None and (len(self.quiet) != len(self.samples_s) or not any(self.quiet)):

@@ -36,6 +36,13 @@ def test_how_little_is_doubted_depends_on_how_much_the_best_readings_vary():
     assert shaky.disturbed(reading(0.95 * 2.12e11), 2, last=False) is None
 
 
+def test_one_lucky_product_allows_nothing():
+    lucky = Usual([*QUIET, Calibration(gemm_flops_per_s=(2e11, 2.4e11), copy_bytes_per_s=(1.0, 1.0))])
+    slow = reading(0.95 * 2e11)
+    assert lucky.disturbed(slow, 2, last=False) is not None
+    assert lucky.disturbed(slow, 2, last=False) == Usual(QUIET).disturbed(slow, 2, last=False)
+
+
 def test_a_slow_product_on_either_side_is_a_disturbance():
     usual = Usual(QUIET)
     for pair in ((2e11, 1e11), (1e11, 2e11)):

@@ -1,6 +1,7 @@
 """Inputs change before every timed call, and an answer to earlier ones is no answer."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -67,6 +68,32 @@ def test_nor_does_it_in_a_comparison_on_either_side():
     for sides in ((RemembersByAddress, make("sdpa")), (make("sdpa"), RemembersByAddress)):
         with pytest.raises(Wrong, match=STALE):
             comparison.measure(asked, *sides)
+
+
+def test_no_timed_call_is_given_what_was_there_before(monkeypatch: pytest.MonkeyPatch):
+    seen, recurs, timed = set[bytes](), list[bool](), list[bool]()
+
+    class Looks(VARIANTS["sdpa"]):
+        """Could look its answer up by what it is given."""
+
+        def forward(self, q, k, v, *, key_mask=None):  # type: ignore[no-untyped-def]
+            given = torch.stack((q, k, v)).numpy().tobytes()
+            recurs.append(given in seen)
+            seen.add(given)
+            return super().forward(q, k, v, key_mask=key_mask)
+
+    timed_answer = speed.timed_answer
+
+    def call(*given: Any) -> speed.Timed:
+        found = timed_answer(*given)
+        timed.append(recurs[-1])
+        return found
+
+    monkeypatch.setattr(speed, "timed_answer", call)
+    speed.measure(cell(samples=7), Looks)
+    # The first two calls, and seven.
+    assert timed == 9 * [False]
+    assert any(recurs), "the calls to warm up see what the first ones saw"
 
 
 @pytest.mark.parametrize(("faulty", "what"), [(RemembersOutputs, "output"), (RemembersGradients, "gradient")])

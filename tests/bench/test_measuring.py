@@ -247,6 +247,28 @@ def test_what_an_earlier_command_never_looked_back_at_is_judged_now(tmp_path: Pa
     assert engine.asked == [*LENGTHS, 512]
 
 
+def test_which_calls_count_is_said_of_what_a_killed_command_left_unsaid(tmp_path: Path):
+    here = environment("cpu")
+    steady = product(QUIET, 4 * [27e-6])
+
+    def left(length: int, found: Calibration, quiet: list[bool] | None = None) -> Record:
+        timed = speed().model_copy(update={"calibration": found, "quiet": quiet})
+        return _earlier(length, here).model_copy(update={"measurement": timed})
+
+    unsaid = left(512, product(QUIET, [32e-6, 32e-6, 27e-6, 27e-6]))
+    said = left(1024, product(QUIET, [32e-6, 27e-6, 27e-6, 27e-6]), [True, True, True])
+    known = [left(2048 + at, steady, [True, True, True]) for at in range(KNOWN)]
+    run, engine, _, _ = go(tmp_path, [QUIET] * 6, latest=[unsaid, said, *known])
+    # One of three calls is too few, and it is measured again; which calls count, once said, stays said.
+    assert engine.asked == [*LENGTHS, 512]
+    enough = left(512, product(QUIET, [32e-6, 27e-6, 27e-6, 27e-6]))
+    run, engine, _, _ = go(tmp_path / "b", [QUIET] * 5, latest=[enough, said, *known])
+    assert engine.asked == [*LENGTHS]
+    found = [one.measurement for one in run.store.read() if one.cell_id == enough.cell_id]
+    assert [one.quiet for one in found if isinstance(one, Speed)] == [[False, True, True]]
+    assert said.cell_id not in {one.cell_id for one in run.store.read()}
+
+
 def test_a_cell_that_the_end_of_the_time_cut_off_has_no_record(tmp_path: Path):
     known = [record(speed_cell(length=length)) for length in LENGTHS]
     wanted = Wanted(until=time.monotonic() + 5.0)

@@ -45,6 +45,16 @@ def test_with_a_cost_the_cheap_settings_of_all_come_first():
     assert lengths == sorted(lengths)
 
 
+def test_with_a_cost_repetitions_are_as_far_apart_as_can_be():
+    matrix = [
+        SpeedCell(variant=Spec.parse(name), length=length, repeat=repeat)
+        for name, length, repeat in product(VARIANTS, LENGTHS, (0, 1, 2))
+    ]
+    order = in_rounds(matrix, "seed", lambda group: (0.0, max(getattr(cell, "length", 0) for cell in group)))
+    found = [(cell.repeat, cell.length) for cell in order if isinstance(cell, SpeedCell)]
+    assert found == sorted(found)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shards_hold_every_cell_once(count: int):
     found = [cell.id for number in range(count) for cell in Shard(number + 1, count).of(cells())]

@@ -68,8 +68,9 @@ def test_noise_of_a_tiny_length_is_not_multiplied_by_the_square_of_the_lengths()
 def test_further_rounds_on_a_restless_machine_are_not_expected_of_others():
     cell = speed(1024)
     once, thrice = record(cell, 2.0), record(cell, 4.0)
-    timed = build.speed().model_copy(update={"samples_s": 3 * [1.0], "rounds": 3})
-    predictor = Predictor([once.model_copy(update={"measurement": timed.model_copy(update={"rounds": 1})})])
+    timed = build.speed().model_copy(update={"samples_s": 3 * [1.0], "round_ends": [1, 2, 3]})
+    whole = timed.model_copy(update={"round_ends": None})
+    predictor = Predictor([once.model_copy(update={"measurement": whole})])
     predictor.learn(thrice.model_copy(update={"measurement": timed}))
     assert predictor.seconds([cell]) == pytest.approx(2.0)
 

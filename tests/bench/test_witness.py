@@ -121,8 +121,9 @@ def test_what_is_usual_is_told_by_cells_and_not_by_calls():
 def test_further_rounds_do_not_loosen_the_limit():
     # More than half of the cells were restless for a round, and quiet for a part of the second: of all their
     # readings the better quartile is as slow as before, and the best are not.
-    mixture = reading([*36 * [1.06 * QUIET_S], *5 * [QUIET_S]])
-    knows = Judge([*5 * [record(witnessed(set()))], *8 * [record(mixture, rounds=2)]])
+    # Rounds end by the seconds of their calls: the first, of slower calls, has the fewer.
+    mixture = reading([*9 * [1.06 * QUIET_S], *12 * [QUIET_S]])
+    knows = Judge([*5 * [record(witnessed(set()))], *8 * [record(mixture, round_ends=[8, 20])]])
     assert knows.witness_limit_s("cpu", build.record().environment) == pytest.approx(LIMIT_S)
 
 
@@ -224,6 +225,12 @@ def test_a_record_says_so_only_of_the_calls_that_it_has():
         record(witnessed(set(), calls=3), samples_s=[1.0, 2.0])
 
 
+@pytest.mark.parametrize("ends", [[], [0, 3], [2], [1, 1, 3], [2, 1, 3], [1, 2]])
+def test_rounds_end_in_order_and_with_the_last_call(ends: list[int]):
+    with pytest.raises(ValidationError, match="rounds that end at"):
+        record(witnessed(set(), calls=3), round_ends=ends)
+
+
 def test_a_witness_stands_on_both_sides_of_every_call_and_outside_of_its_clock(
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -267,21 +274,22 @@ def times(
 def test_a_cell_takes_its_calls_again_where_too_few_met_a_quiet_machine(monkeypatch: pytest.MonkeyPatch):
     # Disturbed for six readings: two of the first eight calls are quiet, and after the second round ten.
     found = times(monkeypatch, 0.01, [*6 * [SLOW_S], QUIET_S], witness_limit_s=LIMIT_S)
-    assert (found.rounds, len(found.samples_s)) == (2, 16)
+    assert (found.round_ends, len(found.samples_s)) == ([8, 16], 16)
     assert found.calibration.witness_limit_s == LIMIT_S
     judged = judge().judged(record(found.calibration, samples_s=found.samples_s), last=False)
     assert judged.status == "ok"
     assert speed_of(judged).quiet == 6 * [False] + 10 * [True]
+    assert speed_of(judged).quiet_limit_s == pytest.approx(LIMIT_S)
 
 
 def test_a_cell_whose_calls_are_enough_takes_them_once(monkeypatch: pytest.MonkeyPatch):
     found = times(monkeypatch, 0.01, [SLOW_S, SLOW_S, QUIET_S], witness_limit_s=LIMIT_S)
-    assert (found.rounds, len(found.samples_s)) == (1, 8)
+    assert (found.round_ends, len(found.samples_s)) == ([8], 8)
 
 
 def test_a_machine_that_stays_restless_gets_so_many_rounds(monkeypatch: pytest.MonkeyPatch):
     found = times(monkeypatch, 0.01, [SLOW_S], witness_limit_s=LIMIT_S)
-    assert (found.rounds, len(found.samples_s)) == (MOST_ROUNDS, MOST_ROUNDS * 8)
+    assert found.round_ends == [8 * (1 + at) for at in range(MOST_ROUNDS)]
 
 
 def test_every_round_of_short_calls_is_bounded(monkeypatch: pytest.MonkeyPatch):
@@ -292,12 +300,12 @@ def test_every_round_of_short_calls_is_bounded(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("taken", [0.3, 0.6])
 def test_long_calls_are_taken_once(monkeypatch: pytest.MonkeyPatch, taken: float):
-    assert times(monkeypatch, taken, [SLOW_S], witness_limit_s=LIMIT_S).rounds == 1
+    assert times(monkeypatch, taken, [SLOW_S], witness_limit_s=LIMIT_S).round_ends == [8]
 
 
 def test_where_nothing_is_known_of_the_machine_calls_are_taken_once(monkeypatch: pytest.MonkeyPatch):
     found = times(monkeypatch, 0.01, [SLOW_S])
-    assert (found.rounds, found.calibration.witness_limit_s) == (1, None)
+    assert (found.round_ends, found.calibration.witness_limit_s) == ([8], None)
 
 
 def test_what_a_run_knows_of_its_witness_goes_to_the_next_cell():

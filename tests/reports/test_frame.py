@@ -49,8 +49,16 @@ def test_calls_beside_which_the_machine_was_disturbed_do_not_count(written):
     middle = sorted(measured.samples_s[8:])[3]
     assert (row["latency_ms"], row["latency_ms_n"]) == (pytest.approx(1e3 * middle), 7)
     assert row["tokens_per_s"] == pytest.approx(512 / middle)
+    assert (row["timed_calls"], row["quiet_calls"], row["rounds"]) == (15, 7, None)
     share = measured.work.pairs_useful / measured.work.pairs_executed
     assert row["useful_tflops_per_s"] == pytest.approx(1e-12 * share * measured.work.flops_forward / middle)
+
+
+def test_where_every_call_counts_none_are_called_quiet(written):
+    cell = SpeedCell(variant=Spec.parse("sdpa"), length=512)
+    measured = speed(cell).model_copy(update={"round_ends": [6, 15]})
+    row = rows_of(frame(written([record(cell, measured)])))[0]
+    assert (row["timed_calls"], row["quiet_calls"], row["rounds"]) == (15, None, 2)
 
 
 def test_what_was_seen_of_the_gpu_has_columns(written):

@@ -1,9 +1,11 @@
 import pandas as pd
 import pytest
 
-from reports.frame import frame
+from reports import growth
+from reports.frame import frame, rows_of
 from reports.plots import plots
 from reports.statistics import Estimate
+from reports.summary import panels
 from reports.tables import tables
 from reports.words import faster, interval, natural, number, short, slug
 from results.cell import TrainingCell
@@ -157,6 +159,26 @@ def test_a_false_claim_is_called_one(full_run):
     table = next(one for one in tables(frame(full_run), {"sdpa": card}) if one.name == "exponents")
     assert row(table, "sdpa", "latency")[-1] == "grows faster than claimed"
     assert row(table, "linear", "latency")[-1] == "no claim known"
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "verdict"),
+    [
+        (1.0, 0.9, 1.1, "agrees"),
+        (1.3, 1.1, 1.5, "agrees"),
+        (1.6, 1.13, 2.08, "too uncertain to say"),
+        (1.0, 0.7, 1.3, "too uncertain to say"),
+        (1.6, 1.2, 2.1, "grows faster than claimed"),
+        (0.5, 0.2, 0.8, "grows slower than claimed"),
+        (1.0, None, None, "too few lengths to say"),
+    ],
+)
+def test_what_fits_two_claims_agrees_with_neither(
+    full_run, value: float, low: float | None, high: float | None, verdict: str
+):
+    panel = panels(rows_of(frame(full_run)), "speed", "latency_ms")[0]
+    fit = growth.Fit("linear", panel, (256, 512, 1024), Estimate(value, low, high, 3), claimed=1.0)
+    assert fit.verdict == verdict
 
 
 def test_markdown_cells_cannot_break_the_table(made):
