@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import torch
@@ -163,19 +164,19 @@ def _product(device: Device, dtype: DType, side: int) -> tuple[float, float]:
 
 def _best(call: Callable[[], Tensor], device: Device) -> float:
     """Seconds of the shortest call, once it no longer gets shorter or its time is up."""
-    best, in_vain, begun = _seconds(call, device), 0, time.perf_counter()
+    best, in_vain, begun = _seconds(call, device), 0, perf_counter()
     while in_vain < _IN_VAIN:
         now = _seconds(call, device)
         in_vain = 0 if now < (1 - _BETTER) * best else in_vain + 1
         best = min(best, now)
-        if time.perf_counter() - begun > _LONGEST_S:
+        if perf_counter() - begun > _LONGEST_S:
             break
     return best
 
 
 def _seconds(call: Callable[[], Tensor], device: Device) -> float:
     synchronise(device)
-    start = time.perf_counter()
+    start = perf_counter()
     call()
     synchronise(device)
-    return time.perf_counter() - start
+    return perf_counter() - start

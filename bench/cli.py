@@ -108,7 +108,7 @@ def run(
     wanted = running.wanted(retry=retry, budget=budget, shard=shard)
     outside, resolver = arguments.resolver_of(file)
     spec = arguments.matrix_of(matrix, outside)
-    folder = running.run(spec, resolver, outside, name or spec.name, results, wanted, tensorboard)
+    folder = running.run(spec, resolver, outside, name, results, wanted, tensorboard)
     arguments.show(counting.status(folder), as_json, lambda: printing.lines(counting.status_lines(folder)))
     if counting.failed(folder):
         raise typer.Exit(1)

@@ -3,10 +3,10 @@
 All batches of a compiled training are of one kind: of one length, and always with a mask.
 """
 
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -69,10 +69,10 @@ def compile_steps(network: Network, cell: TrainingCell, train: Examples) -> Step
     before, took = parts(), list[float]()
     for _ in range(2):
         synchronise(cell.device)
-        start = time.perf_counter()
+        start = perf_counter()
         passes(network, batch)
         synchronise(cell.device)
-        took.append(time.perf_counter() - start)
+        took.append(perf_counter() - start)
     return Steps(took[0] - took[1], made_since(before), parts())
 
 

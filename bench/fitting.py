@@ -5,8 +5,8 @@ A `Learner` holds all that changes from step to step; what it gives as its state
 
 import copy
 import math
-import time
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -156,13 +156,13 @@ def advance(learner: Learner, feed: Feed) -> float:
     """
     cell, course = learner.cell, learner.course
     synchronise(cell.device)
-    start = time.perf_counter()
+    start = perf_counter()
     batch = next(feed)
-    waited = time.perf_counter() - start
+    waited = perf_counter() - start
     turn(learner.optimizer, course.step, cell)
     loss = update(learner, batch)
     synchronise(cell.device)
-    course.step_s.append(time.perf_counter() - start)
+    course.step_s.append(perf_counter() - start)
     course.data_wait_s += waited
     course.step += 1
     course.losses.append(loss)

@@ -1,21 +1,17 @@
 """Measuring cells one at a time, each in a child, and judging what came of them."""
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from bench.asking import Asker, Beside
-from bench.checkpoints import EVERY_S
 from bench.disturbance import Judge, machine
-from bench.engines.limits import Limits
 from bench.engines.local import LocalEngine
 from bench.environment import devices, environment
-from bench.order import Shard
-from bench.prediction import Predictor
+from bench.queue import Queue
+from bench.setup import Setup
 from bench.turns import TimeUp, turn
 from bench.worker import reading
 from results.calibration import Calibration
@@ -35,81 +31,13 @@ GOES_ON: tuple[Status, ...] = ("timeout", "oom", "error")
 
 # A cell that met disturbances so many times stays contaminated: the machine is not quiet.
 MOST_TRIES = 3
-# It is tried again behind so many others: when the disturbance is over, and before the time of the run is.
-LATER = 50
-
-
-@runtime_checkable
-class Watcher(Protocol):
-    """Who is told how a run goes on."""
-
-    def planned(self, done: Sequence[Record], left: Sequence[Cell]) -> None:
-        """The run starts: what it has, and what is left to measure, in order."""
-        ...
-
-    def started(self, cell: Cell) -> None:
-        """A cell starts."""
-        ...
-
-    def ended(self, record: Record) -> None:
-        """A cell has ended and its record is on disk."""
-        ...
-
-    def again(self, cell: Cell) -> None:
-        """A cell will be measured once more."""
-        ...
-
-    def said(self, words: str) -> None:
-        """What the run waits for, or why it ends before its cells do."""
-        ...
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which of the missing cells are to be measured, and for how long.
-
-    Attributes:
-        retry: whether cells whose last attempt failed count as missing.
-        shard: of a matrix that several machines share, the part that is measured here.
-        until: when to stop, by time.monotonic(); cells that would not end by then are left.
-    """
-
-    retry: bool = False
-    shard: Shard | None = None
-    until: float | None = None
-
-
-EVERY = Wanted()
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a run is carried out with.
-
-    Attributes:
-        limits: of each cell.
-        watcher: who is told.
-        outside: files of variants, `path.py:Class`.
-        wanted: which of the missing cells.
-        predictor: of what cells will take. It learns what is measured, and knows what it learnt before.
-        checkpoint_s: how often a training is kept, seconds; no part of a cell, as it decides nothing.
-        scalars: folder for what TensorBoard shows of trainings; None for nothing.
-    """
-
-    limits: Limits
-    watcher: Watcher
-    outside: tuple[str, ...] = ()
-    wanted: Wanted = EVERY
-    predictor: Predictor = field(default_factory=Predictor)
-    checkpoint_s: float = EVERY_S
-    scalars: Path | None = None
 
 
 class Bench:
     """Where the cells of a run are measured.
 
     Attributes:
-        queue: the cells that are left, the next one first.
+        queue: the cells that are left.
         records: of what was measured here.
     """
 
@@ -127,12 +55,15 @@ class Bench:
         beside = Beside(run.checkpoint, setup.checkpoint_s, setup.scalars)
         self._asker = Asker(engine, setup.limits, run.logs(), setup.outside, setup.wanted.until, beside)
         self._before = self._latest = dict(latest)
-        self._judge = Judge(latest.values())
+        # All attempts, as this command would know them had it made them: a judgement that hangs on when a run
+        # was cut off is none.
+        known = {(one.cell_id, one.started_at): one for one in (*latest.values(), *run.store.read())}
+        self._judge = Judge(known.values())
         # A command that was told to try again starts to count anew.
         self._earlier = run.tries()
         self._tries = Counter[str]() if setup.wanted.retry else self._earlier.copy()
         self._sizes = self._others()
-        self.queue, self.records = deque(left), list[Record]()
+        self.queue, self.records = Queue(left), list[Record]()
         self._waited_for = ""
 
     def look(self, device: Device) -> None:
@@ -151,6 +82,7 @@ class Bench:
         if not self.queue and not self._doubted():
             return False
         try:
+            self._pause()
             with self._turn():
                 self._go_on()
         except TimeUp:
@@ -163,10 +95,10 @@ class Bench:
         Raises:
             TimeUp: it would not end in time. The first cell is tried whatever is predicted of it.
         """
-        cell, until = self.queue[0], self._setup.wanted.until
+        cell, until = self.queue.first, self._setup.wanted.until
         record = self._elsewhere(cell)
         if record is not None:
-            self.queue.popleft()
+            self.queue.done()
             self._setup.watcher.ended(record)
             return
         if until is not None:
@@ -175,22 +107,35 @@ class Bench:
                 raise TimeUp
         self._setup.watcher.started(cell)
         record = self._asker.record(cell, self._judge.witness_limit_s(cell.device, environment(cell.device)))
-        self.queue.popleft()
+        self.queue.done()
         self._keep(record)
 
+    def _pause(self) -> None:
+        """Wait until the next cell may be tried again.
+
+        Raises:
+            TimeUp: that is after the end of the run.
+        """
+        seconds, until = self.queue.pause_s(), self._setup.wanted.until
+        if until is not None and seconds > until - time.monotonic():
+            raise TimeUp
+        if seconds:
+            self._waiting("cells that met a disturbance are tried again when it may be over")
+            time.sleep(seconds)
+
     def _turn(self) -> AbstractContextManager[None]:
-        """The turn of this command; whom it waits for is said once."""
+        """The turn of this command."""
+        return turn(self._waiting, self._setup.wanted.until)
 
-        def waiting(words: str) -> None:
-            if words != self._waited_for:
-                self._setup.watcher.said(words)
-            self._waited_for = words
-
-        return turn(waiting, self._setup.wanted.until)
+    def _waiting(self, words: str) -> None:
+        """What is waited for is said once."""
+        if words != self._waited_for:
+            self._setup.watcher.said(words)
+        self._waited_for = words
 
     def reconsider(self) -> None:
         """Judge what earlier commands measured here, by all that is known: a killed one never looked back."""
-        here = [machine(device, environment(device)) for device in devices()]
+        here, before = [machine(device, environment(device)) for device in devices()], len(self.queue)
         for record in [*self._before.values()]:
             if machine(record.cell.device, record.environment) not in here:
                 continue
@@ -199,6 +144,7 @@ class Bench:
                 self._before[record.cell_id] = judged
                 self._writer.append(judged)
                 self._again(judged)
+        self._tell(len(self.queue) - before)
 
     def _keep(self, record: Record) -> None:
         """Judge a record, and put it on disk."""
@@ -215,17 +161,27 @@ class Bench:
 
     def _doubted(self) -> bool:
         """Judge once more what was measured, by all that is known now; whether a cell is queued again."""
+        before = len(self.queue)
         for number, record in enumerate(self.records):
             judged = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
             if judged is not record:
                 self._writer.append(judged)
                 self.records[number] = judged
                 self._again(judged)
+        self._tell(len(self.queue) - before)
         return bool(self.queue)
+
+    def _tell(self, cells: int) -> None:
+        """Say why there are more cells to measure than there were."""
+        if cells:
+            met = "cell met" if cells == 1 else "cells met"
+            self._setup.watcher.said(
+                f"{cells} {met} a disturbance, as is seen now, and will be measured again"
+            )
 
     def _again(self, record: Record) -> None:
         if record.status == "contaminated" and self._tries[record.cell_id] < MOST_TRIES:
-            self.queue.insert(LATER, record.cell)
+            self.queue.again(record.cell)
             self._setup.watcher.again(record.cell)
 
     def _stopped(self) -> bool:
@@ -240,7 +196,10 @@ class Bench:
         if now != self._sizes:
             self._sizes, self._latest = now, self._run.latest()
         found = self._latest.get(cell.id)
-        return None if found is None or found == self._before.get(cell.id) or found in self.records else found
+        if found is None or found == self._before.get(cell.id) or found in self.records:
+            return None
+        # What another command met in a disturbance is tried again by whoever comes to it first.
+        return None if found.status == "contaminated" and self._tries[cell.id] < MOST_TRIES else found
 
     def _others(self) -> dict[Path, int]:
         """The sizes of the files of other commands."""

@@ -40,10 +40,11 @@ class Shard:
         figures: dict[str, list[Cell]] = defaultdict(list)
         for cell in cells:
             figures[_facts(cell, _OWN | {"length", "repeat"})].append(cell)
-        parts: list[list[Cell]] = [[] for _ in range(self.count)]
+        # A part for each figure at most: of more machines, the last ones have nothing to measure.
+        parts: list[list[Cell]] = [[] for _ in range(min(self.count, len(figures)))]
         for _, figure in sorted(figures.items(), key=lambda item: (-len(item[1]), item[0])):
             min(parts, key=len).extend(figure)
-        return parts[self.number - 1]
+        return parts[self.number - 1] if self.number <= len(parts) else []
 
 
 def setting(cell: Cell) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from bench.disturbance import CALIBRATED
 from bench.engines.local import LocalEngine
 from bench.environment import free_memory
-from bench.measuring import FAULTS, MOST_TRIES, Bench, Setup
+from bench.measuring import FAULTS, MOST_TRIES, Bench
 from bench.nvml import why_untold
 from bench.order import in_rounds
+from bench.setup import Setup
 from results.cell import Cell, ReachCell, TrainingCell
 from results.point import Device
 from results.record import Record

@@ -9,9 +9,9 @@ holds, and a part of a second one.
 """
 
 import statistics
-import time
 from collections.abc import Sequence
 from itertools import pairwise
+from time import perf_counter
 
 import torch
 
@@ -85,7 +85,7 @@ class Witness:
     def _reading(self) -> float:
         found: list[float] = []
         for _ in range(_CALLS):
-            start = time.perf_counter()
+            start = perf_counter()
             torch.bmm(self._factor, self._factor, out=self._product)
-            found.append(time.perf_counter() - start)
+            found.append(perf_counter() - start)
         return sorted(found)[_CALLS // 2]

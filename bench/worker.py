@@ -5,6 +5,7 @@ import time
 import traceback
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Literal
 
 import torch
@@ -121,10 +122,10 @@ def measure(question: str) -> str:
             limit_device_memory(asked.device_memory_bytes)
         resolver = _resolver(asked.outside)
         _unchanged(asked.cell, resolver)
-        start = time.perf_counter()
+        start = perf_counter()
         with afresh():
             measurement = _measure(asked, resolver)
-        took = time.perf_counter() - start
+        took = perf_counter() - start
         _as_it_was(before)
         _unchanged(asked.cell, resolver)
         answer = Answer(status="ok", measurement=measurement, protocol_s=took)

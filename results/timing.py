@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from results.calibration import Calibration
+from results.calibration import Calibration, Reading
 from results.row import Row
 
 
@@ -35,14 +35,14 @@ class Speed(Row):
     """Result of a SpeedCell."""
 
     protocol: Literal["speed"] = "speed"
-    samples_s: list[float] = Field(min_length=1, description="seconds of each timed call, in order")
+    samples_s: list[Reading] = Field(min_length=1, description="seconds of each timed call, in order")
     quiet: list[bool] | None = Field(
         default=None,
         description="of each timed call, whether the machine was quiet beside it, by its witness and what is "
         "usual in the run; only such calls count. Null where all do: without witnesses or before enough of "
         "them were known, and where too few calls were quiet even at the last try",
     )
-    quiet_limit_s: float | None = Field(
+    quiet_limit_s: Reading | None = Field(
         default=None,
         description="seconds that a witness took at most beside calls that were found quiet; null where all "
         "calls count. What was known when the calls began is `witness_limit_s`",
@@ -114,7 +114,7 @@ class Comparison(Row):
     """Result of a ComparisonCell."""
 
     protocol: Literal["comparison"] = "comparison"
-    pairs_s: list[tuple[float, float]] = Field(
+    pairs_s: list[tuple[Reading, Reading]] = Field(
         min_length=1, description="seconds of (variant, against), in order"
     )
     gates: tuple[Gate | None, Gate | None]

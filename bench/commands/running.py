@@ -14,12 +14,12 @@ from bench.commands.clock import seconds
 from bench.engines.limits import Limits
 from bench.environment import environment
 from bench.matrix import Matrix
-from bench.measuring import EVERY, Setup, Wanted
 from bench.order import Shard
 from bench.prediction import Predictor
 from bench.resolver import Outside, Resolver
 from bench.runner import execute, free_share
 from bench.scalars import refuse_unless_installed
+from bench.setup import EVERY, Setup, Wanted
 from results.record import Record
 from results.run import Plan, Run, runs
 from results.store import Damaged
@@ -31,7 +31,7 @@ def run(
     matrix: Matrix,
     resolver: Resolver,
     outside: Sequence[Outside],
-    name: str,
+    name: str | None,
     root: Path,
     wanted: Wanted,
     scalars: Path | None = None,
@@ -43,7 +43,7 @@ def run(
     """
     if scalars is not None:
         refuse_unless_installed()
-    folder = Run.named(name, root)
+    folder = Run.named(matrix.name if name is None else name, root)
     plan = foreign.plan(matrix, resolver).plan
     references = [entry.reference for entry in outside]
     watched(folder, plan, matrix, references, wanted=wanted, known=earlier(root), scalars=scalars)

@@ -16,11 +16,11 @@ from bench.checkpoints import Checkpoint
 from bench.engines.limits import Limits
 from bench.fitting import Learner, fit
 from bench.matrix import Matrix
-from bench.measuring import Setup, Wanted
 from bench.planning import plan, sources
 from bench.prediction import Predictor
 from bench.resolver import Outside, Resolver
 from bench.runner import execute
+from bench.setup import Setup, Wanted
 from bench.weights import digest
 from bench.worker import Answer, Question, measure
 from lra_tasks import catalogue

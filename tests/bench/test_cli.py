@@ -432,6 +432,7 @@ def test_env_says_what_a_record_would_carry(folder: Path):
         (["run", "small.toml", "--budget", "soon"], "a time is written like 90s, 20m or 1h30m, not 'soon'"),
         (["run", "small.toml", "--budget", "0s"], "not '0s'"),
         (["run", "small.toml", "--shard", "3/2"], "as in 2/4, not '3/2'"),
+        (["run", "small.toml", "--run", ""], "not ''"),
         (["compare", "sdpa"], "compare takes two variants, not 1"),
         (["compare", "sdpa", "window(lft=3)"], 'no option "lft"; did you mean left'),
         (["compare", "sdpa", "window(left=-1)"], "left must be at least 0, not -1"),

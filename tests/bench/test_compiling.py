@@ -10,10 +10,10 @@ import pytest
 from bench.compiling import NotCompiled, afresh, made_since, parts, refuse_if_more
 from bench.engines.limits import Limits
 from bench.matrix import Matrix
-from bench.measuring import Setup
 from bench.planning import plan
 from bench.resolver import Resolver
 from bench.runner import execute
+from bench.setup import Setup
 from bench.worker import Answer
 from results.record import Memory, Record
 from results.run import Run

@@ -8,20 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from bench import measuring
 from bench.disturbance import KNOWN
 from bench.engines.limits import Limits
 from bench.engines.local import Ended
 from bench.environment import environment
-from bench.measuring import MOST_TRIES, Bench, Setup, Wanted
+from bench.measuring import MOST_TRIES, Bench
 from bench.prediction import Predictor
 from bench.runner import missing
+from bench.setup import EVERY, Setup, Wanted
 from bench.worker import Answer, Question
 from results.calibration import Calibration
 from results.cell import Cell
 from results.environment import Environment
 from results.record import Record
 from results.run import Plan, Run
+from results.status import Status
 from results.timing import Speed
 from tests.results.build import record, speed, speed_cell
 
@@ -75,12 +76,13 @@ class Heard:
 @pytest.fixture(autouse=True)
 def own_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.turns.place", lambda: tmp_path / "turn")
+    monkeypatch.setattr("bench.queue.PAUSE_S", 0.0)
 
 
 def go(
     folder: Path,
     gemm: Sequence[float | Calibration],
-    wanted: Wanted = measuring.EVERY,
+    wanted: Wanted = EVERY,
     seconds: float = 60.0,
     known: Sequence[Record] = (),
     latest: Sequence[Record] = (),
@@ -105,6 +107,40 @@ def test_a_disturbed_cell_is_queued_behind_all_others(tmp_path: Path):
     assert {r.status for r in run.latest().values()} == {"ok"}
     # What was measured while it was disturbed is kept too.
     assert [r.status for r in run.store.read()].count("contaminated") == 1
+
+
+def test_a_run_that_is_called_again_judges_as_it_did(tmp_path: Path):
+    # Two cells alone on the machine, and three beside another process, until that is what is usual.
+    one = 1.0 / environment("cpu").cores
+    beside = [product(QUIET).model_copy(update={"foreign_load": load}) for load in (0.0, one)]
+    run, engine, _, _ = go(tmp_path, [*2 * [beside[0]], *8 * [beside[1]]])
+    assert engine.asked == [*LENGTHS, *LENGTHS[2:], *LENGTHS[2:4]]
+    before = run.latest()
+    assert [one.status for one in before.values()].count("ok") == len(LENGTHS)
+    wanted = Wanted(until=time.monotonic())
+    _, _, heard, _ = go(tmp_path, [], wanted, latest=[*before.values()])
+    assert run.latest() == before
+    assert heard.words == ["time is up: 5 cells are left"]
+
+
+def test_a_cell_that_met_a_disturbance_waits_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bench.queue.PAUSE_S", 60.0)
+    slept: list[float] = []
+    monkeypatch.setattr("bench.measuring.time.sleep", slept.append)
+    _, engine, heard, _ = go(tmp_path, [SLOW, QUIET, SLOW, *[QUIET] * 4])
+    # That of the third is seen at once, that of the first at the end.
+    assert engine.asked == [16, 32, 64, 128, 256, 64, 16]
+    assert len(slept) == 2
+    assert all(50.0 < seconds <= 60.0 for seconds in slept)
+    assert len(heard.words) == 2
+
+
+def test_nobody_waits_for_it_beyond_the_time_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bench.queue.PAUSE_S", 60.0)
+    wanted = Wanted(until=time.monotonic() + 30.0)
+    run, _, heard, _ = go(tmp_path, [QUIET, QUIET, SLOW, QUIET, QUIET], wanted)
+    assert heard.words == ["time is up: 1 cell is left"]
+    assert run.latest()[speed_cell(length=64).id].status == "contaminated"
 
 
 def test_a_cell_that_is_disturbed_again_and_again_stays_so(tmp_path: Path):
@@ -269,6 +305,25 @@ def test_which_calls_count_is_said_of_what_a_killed_command_left_unsaid(tmp_path
     assert said.cell_id not in {one.cell_id for one in run.store.read()}
 
 
+@pytest.mark.parametrize(("status", "asked"), [("ok", []), ("contaminated", [64])])
+def test_what_another_command_met_in_a_disturbance_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: Status, asked: list[int]
+):
+    look = Bench.reconsider
+    there = record(speed_cell(length=64))
+    there = there if status == "ok" else there.doubted("a disturbance")
+
+    def other(bench: Bench) -> None:
+        look(bench)
+        with Run(tmp_path / "run").store.writer() as writer:
+            writer.append(there)
+
+    monkeypatch.setattr(Bench, "reconsider", other)
+    run, engine, _, _ = go(tmp_path, [QUIET] * 5)
+    assert engine.asked == [length for length in LENGTHS if length != 64 or length in asked]
+    assert {one.status for one in run.latest().values()} == {"ok"}
+
+
 def test_a_cell_that_the_end_of_the_time_cut_off_has_no_record(tmp_path: Path):
     known = [record(speed_cell(length=length)) for length in LENGTHS]
     wanted = Wanted(until=time.monotonic() + 5.0)
@@ -284,7 +339,9 @@ def test_a_disturbance_at_the_start_is_seen_when_the_time_is_up_too(tmp_path: Pa
     run, _, heard, _ = go(tmp_path, [SLOW, QUIET, QUIET, 0.0], wanted, known=known)
     latest = run.latest()
     assert [latest[speed_cell(length=n).id].status for n in LENGTHS[:3]] == ["contaminated", "ok", "ok"]
-    assert heard.words == ["time is up: 3 cells are left"]
+    doubted, up = heard.words
+    assert doubted.startswith("1 cell met a disturbance")
+    assert up == "time is up: 3 cells are left"
 
 
 def test_a_cell_that_ran_into_its_own_limit_has_one(tmp_path: Path):

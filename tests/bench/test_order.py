@@ -61,6 +61,11 @@ def test_shards_hold_every_cell_once(count: int):
     assert sorted(found) == sorted(cell.id for cell in cells())
 
 
+def test_of_more_parts_than_figures_the_last_are_empty():
+    assert Shard(10**12, 10**12).of(cells()) == []
+    assert len(Shard(2, 10**12).of(cells())) == len(Shard(2, 2).of(cells()))
+
+
 def test_a_shard_has_all_variants_lengths_and_repetitions_of_a_figure():
     matrix = [
         SpeedCell.model_validate(

@@ -12,11 +12,11 @@ from bench.checkpoints import Checkpoint
 from bench.compiling import NotCompiled
 from bench.engines.limits import Limits
 from bench.matrix import Matrix
-from bench.measuring import Setup
 from bench.model import Network
 from bench.planning import plan
 from bench.resolver import Resolver
 from bench.runner import execute
+from bench.setup import Setup
 from bench.twins import Wrong
 from lra_tasks import catalogue
 from results.cell import TrainingCell

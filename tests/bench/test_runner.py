@@ -14,10 +14,10 @@ from bench.asking import answer as answer_of
 from bench.engines.limits import Limits
 from bench.engines.local import Ended, LocalEngine
 from bench.matrix import Matrix
-from bench.measuring import Setup, Wanted
 from bench.planning import plan
 from bench.resolver import Outside, Resolver
 from bench.runner import execute, missing
+from bench.setup import Setup, Wanted
 from bench.worker import Answer
 from results.cell import Cell
 from results.record import Record

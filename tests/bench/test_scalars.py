@@ -9,10 +9,10 @@ from bench import scalars, schedule, training
 from bench.checkpoints import Checkpoint
 from bench.engines.limits import Limits
 from bench.matrix import Matrix
-from bench.measuring import Setup
 from bench.planning import plan
 from bench.resolver import Resolver
 from bench.runner import execute
+from bench.setup import Setup
 from lra_tasks import catalogue
 from results.cell import TrainingCell
 from results.record import Training

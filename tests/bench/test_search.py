@@ -13,10 +13,10 @@ from bench.commands.progress import describe
 from bench.disturbance import Usual, calibration
 from bench.engines.limits import Limits
 from bench.matrix import Matrix
-from bench.measuring import Setup
 from bench.planning import plan, sources
 from bench.resolver import Outside, Resolver
 from bench.runner import execute
+from bench.setup import Setup
 from results.calibration import Calibration
 from results.cell import MemoryCell, ReachCell, SpeedCell
 from results.reach import Probe, Reach

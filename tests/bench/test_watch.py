@@ -12,8 +12,8 @@ import pytest
 from bench import runner, speed, watch
 from bench.disturbance import SLOWED, Usual
 from bench.engines.limits import Limits
-from bench.measuring import Setup
 from bench.nvml import REASONS
+from bench.setup import Setup
 from bench.watch import Seen, Watch
 from results.calibration import Calibration
 from results.cell import SpeedCell

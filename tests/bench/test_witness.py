@@ -1,6 +1,5 @@
 """Calls beside which the machine was slow do not count, and a cell with too few others is tried again."""
 
-import time
 from random import Random
 from typing import Any
 
@@ -225,6 +224,14 @@ def test_a_record_says_so_only_of_the_calls_that_it_has():
         record(witnessed(set(), calls=3), samples_s=[1.0, 2.0])
 
 
+@pytest.mark.parametrize("found", [0.0, -1.0, float("nan"), float("inf")])
+def test_no_machine_reads_like_that(found: float):
+    with pytest.raises(ValidationError, match="witness_s"):
+        witnessed(set()).model_validate(witnessed(set()).model_dump() | {"witness_s": [found, QUIET_S]})
+    with pytest.raises(ValidationError, match="gemm_flops_per_s"):
+        reading(None, gemm=found)
+
+
 @pytest.mark.parametrize("ends", [[], [0, 3], [2], [1, 1, 3], [2, 1, 3], [1, 2]])
 def test_rounds_end_in_order_and_with_the_last_call(ends: list[int]):
     with pytest.raises(ValidationError, match="rounds that end at"):
@@ -320,7 +327,7 @@ def test_a_witness_reads_what_a_product_takes(monkeypatch: pytest.MonkeyPatch):
     ticks = iter([0.0, 9.0, 10.0, 11.0, 20.0, 21.5, 30.0, 31.2, 40.0, 45.0])
     witness = Witness("cpu")
     assert witness.readings_s == []
-    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("bench.witness.perf_counter", lambda: next(ticks))
     witness.look()
     assert witness.readings_s == [1.5]
 

@@ -90,6 +90,16 @@ def test_only_cells_of_the_newest_plan_count(tmp_path: Path):
     assert run.counts() == {"ok": 2, "left": 0}
 
 
+def test_the_plan_that_was_kept_last_is_in_force_whatever_the_clock_says(tmp_path: Path):
+    run = Run(tmp_path)
+    run.keep(plan(1))
+    (ahead,) = tmp_path.glob("plan-*.json")
+    os.utime(ahead, (4e9, 4e9))
+    for lengths in ((2, 3), (1,), (2, 3)):
+        run.keep(plan(*lengths))
+        assert run.plan() == plan(*lengths)
+
+
 def test_merging_is_copying(tmp_path: Path):
     for name, length in (("a", 1), ("b", 2)):
         with Run(tmp_path / name).store.writer() as writer:
