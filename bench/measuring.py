@@ -181,7 +181,7 @@ class Bench:
 
     def _again(self, record: Record) -> None:
         if record.status == "contaminated" and self._tries[record.cell_id] < MOST_TRIES:
-            self.queue.again(record.cell)
+            self.queue.again(record)
             self._setup.watcher.again(record.cell)
 
     def _stopped(self) -> bool:
@@ -199,7 +199,8 @@ class Bench:
         if found is None or found == self._before.get(cell.id) or found in self.records:
             return None
         # What another command met in a disturbance is tried again by whoever comes to it first.
-        return None if found.status == "contaminated" and self._tries[cell.id] < MOST_TRIES else found
+        again = found.status == "contaminated" and self._run.tries()[cell.id] < MOST_TRIES
+        return None if again else found
 
     def _others(self) -> dict[Path, int]:
         """The sizes of the files of other commands."""

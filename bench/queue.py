@@ -3,8 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from results.cell import Cell
+from results.record import Record
 
 # A cell is tried again behind so many others: the disturbance is over, and the time of the run is not.
 LATER = 50
@@ -35,11 +37,13 @@ class Queue:
         """The next one is measured, or taken over."""
         self._due.pop(self._cells.popleft().id, None)
 
-    def again(self, cell: Cell) -> None:
-        """This one has met a disturbance, and is tried again."""
-        self._cells.insert(LATER, cell)
-        self._due[cell.id] = time.monotonic() + PAUSE_S
+    def again(self, record: Record) -> None:
+        """The cell of this attempt, which met a disturbance, is tried again."""
+        since = (datetime.now(UTC) - record.started_at).total_seconds() - record.wall_s
+        self._cells.insert(LATER, record.cell)
+        # Whatever has become of the clock.
+        self._due[record.cell_id] = time.monotonic() + min(max(PAUSE_S - since, 0.0), PAUSE_S)
 
     def pause_s(self) -> float:
-        """Seconds to wait for the next one. Those behind it are due later: they met theirs after it."""
+        """Seconds to wait for the next one. Those behind it came later, and are due later but for a few."""
         return max(self._due.get(self.first.id, 0.0) - time.monotonic(), 0.0)

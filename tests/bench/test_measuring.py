@@ -4,6 +4,7 @@ import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,13 @@ def test_a_cell_that_met_a_disturbance_waits_for_its_end(tmp_path: Path, monkeyp
     assert engine.asked == [16, 32, 64, 128, 256, 64, 16]
     assert len(slept) == 2
     assert all(50.0 < seconds <= 60.0 for seconds in slept)
+    # What was disturbed long ago waits for nothing.
+    early = _earlier(512, environment("cpu"), SLOW)
+    early = early.model_copy(update={"started_at": datetime.now(UTC) - timedelta(seconds=90), "wall_s": 1.0})
+    fast = [_earlier(length, environment("cpu")) for length in (1024, 2048, 4096)]
+    _, engine, _, _ = go(tmp_path / "b", [QUIET] * 6, latest=[early, *fast])
+    assert engine.asked == [*LENGTHS, 512]
+    assert len(slept) == 2
     assert len(heard.words) == 2
 
 
@@ -305,9 +313,11 @@ def test_which_calls_count_is_said_of_what_a_killed_command_left_unsaid(tmp_path
     assert said.cell_id not in {one.cell_id for one in run.store.read()}
 
 
-@pytest.mark.parametrize(("status", "asked"), [("ok", []), ("contaminated", [64])])
+@pytest.mark.parametrize(
+    ("status", "tries", "asked"), [("ok", 1, []), ("contaminated", 1, [64]), ("contaminated", MOST_TRIES, [])]
+)
 def test_what_another_command_met_in_a_disturbance_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: Status, asked: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: Status, tries: int, asked: list[int]
 ):
     look = Bench.reconsider
     there = record(speed_cell(length=64))
@@ -316,12 +326,15 @@ def test_what_another_command_met_in_a_disturbance_is_tried_again(
     def other(bench: Bench) -> None:
         look(bench)
         with Run(tmp_path / "run").store.writer() as writer:
-            writer.append(there)
+            for at in range(tries):
+                begun = there.started_at + timedelta(seconds=at)
+                writer.append(there.model_copy(update={"started_at": begun}))
 
     monkeypatch.setattr(Bench, "reconsider", other)
     run, engine, _, _ = go(tmp_path, [QUIET] * 5)
     assert engine.asked == [length for length in LENGTHS if length != 64 or length in asked]
-    assert {one.status for one in run.latest().values()} == {"ok"}
+    found = [run.latest()[speed_cell(length=length).id].status for length in LENGTHS]
+    assert found == ["ok", "ok", "ok" if asked else status, "ok", "ok"]
 
 
 def test_a_cell_that_the_end_of_the_time_cut_off_has_no_record(tmp_path: Path):
