@@ -288,8 +288,10 @@ def test_timed_calls_take_the_inputs_in_turn_and_come_after_the_warm_up():
     seen, cell = list[tuple[str, float]](), speed_cell("sdpa", samples=7, warmup=3)
     speed.measure(cell, spy(seen, "Ours"))
     first = [float(q[0, 0, 0, 0]) for q, _, _ in prepare(cell, make("sdpa"), sets=speed.SETS).inputs]
-    # Behind them, two calls hold the last answer to be right, and one shows its kernels.
-    assert [value for _, value in seen[-13:-3]] == [first[turn % 3] for turn in (*range(3), *range(7))]
+    # Turns of timed calls follow those of the two calls before the gate. Behind them, two calls hold the last
+    # answer to be right, and one shows its kernels.
+    turns = (*range(3), *range(speed.BEFORE, speed.BEFORE + 7))
+    assert [value for _, value in seen[-13:-3]] == [first[turn % 3] for turn in turns]
 
 
 def test_no_cell_takes_more_samples_than_the_most(monkeypatch: pytest.MonkeyPatch):
