@@ -130,14 +130,23 @@ def _notices(plan: Plan | None, records: list[Record]) -> list[str]:
         )
     if any(record.environment.dirty for record in records):
         said.append("Some cells were measured with code that is in no commit.")
-    timed = [record.measurement for record in records if record.status == "ok"]
-    timed = [found for found in timed if isinstance(found, Speed) and found.calibration.witness_s is not None]
-    if restless := sum(found.quiet is None for found in timed):
-        said.append(
-            f"In {restless} of {len(timed)} timed cells all calls count: too few are known to have met a "
-            "quiet machine. Their quiet_calls are empty in records.csv."
-        )
-    return said
+    return [*said, *_restless(records)]
+
+
+def _restless(records: list[Record]) -> list[str]:
+    """Which variants have cells whose calls all count although the machine may not have been quiet."""
+    timed, restless = 0, list[str]()
+    for record in records:
+        found = record.measurement
+        if record.status == "ok" and isinstance(found, Speed) and found.calibration.witness_s is not None:
+            timed += 1
+            restless += [str(record.cell.variant)] if found.quiet is None else []
+    if not restless:
+        return []
+    return [
+        f"In {len(restless)} of {timed} timed cells all calls count: too few are known to have met a "
+        f"quiet machine. They are of {', '.join(sorted(set(restless)))}."
+    ]
 
 
 def _sections(drawn: list[Plot], written: list[Table]) -> list[dict[str, Any]]:

@@ -92,7 +92,9 @@ def test_page_says_how_often_nobody_knows_which_calls_were_quiet(written, tmp_pa
         found = found.model_copy(update={"calibration": beside, "quiet": quiet})
         records[place] = record(cells[place], found)
     text = write_report(written(records), tmp_path / "out").read_text()
-    assert "In 2 of 3 timed cells all calls count" in re.sub(r"\s+", " ", text)
+    said = re.sub(r"\s+", " ", text)
+    assert "In 2 of 3 timed cells all calls count" in said
+    assert "quiet machine. They are of sdpa." in said
 
 
 def test_pictures_speak(page):
