@@ -5,7 +5,8 @@ used meanwhile. What is usual is taken from all cells of the run on this machine
 always shares its processors is as it is, and a slow minute of a quiet one is not.
 
 A speed cell on a CPU has a witness beside each call as well (`bench.witness`). Calls beside which it was slow
-do not count, if enough others do; if not, the cell is tried again.
+do not count, if enough others do; if not, the cell is tried again. A witness stays within the caches of its
+core; who crowds the memory is seen by the products before and behind the cell.
 """
 
 import statistics
@@ -31,6 +32,8 @@ SLOWEST_GEMM = 0.8
 # varies by, and this at least. Neighbours of a virtual machine slow its products by a tenth for some seconds,
 # and attention by a fifth.
 SPREADS, LEAST_SLOWER = 4.0, 0.97
+# Where enough calls were quiet a slow product is heeded only while so many tries are left.
+HEEDED = 2
 # Of fewer readings nobody knows by how much they vary.
 KNOWN = 8
 # A witness may be slower than usual by several times what the best quarter of the readings of a cell varies
@@ -81,7 +84,7 @@ class Judge:
             found = found.model_copy(update={"witness_s": first})
         self.look(record.cell.device, record.environment, found)
 
-    def judged(self, record: Record, *, last: bool) -> Record:
+    def judged(self, record: Record, *, left: int) -> Record:
         """The record, contaminated if the machine was disturbed; if not, it says which of its calls count.
 
         It is the same object if neither changes; which calls count, once said, is said anew only if it turns
@@ -89,7 +92,8 @@ class Judge:
 
         Args:
             record: what is judged.
-            last: its cell will not be tried again: what is a little slow is better than nothing.
+            left: how often its cell may be tried again. Where it may not, what is a little slow is better
+                than nothing.
         """
         found = calibration(record)
         if found is None or record.status != "ok":
@@ -98,7 +102,7 @@ class Judge:
         # Only a speed cell can leave calls out.
         speed = record.measurement if isinstance(record.measurement, Speed) else None
         known = usual.quiet(found) if speed is not None and short_enough(speed.samples_s) else None
-        reason = usual.disturbed(found, record.environment.cores, quiet=known, last=last)
+        reason = usual.disturbed(found, record.environment.cores, quiet=known, left=left)
         if reason is not None:
             return record.doubted(reason)
         if speed is None or enough(known) == (speed.quiet is not None):
@@ -139,7 +143,7 @@ class Usual:
             self._slowest = None
 
     def disturbed(
-        self, reading: Calibration, cores: int, *, quiet: Sequence[bool] | None = None, last: bool = True
+        self, reading: Calibration, cores: int, *, quiet: Sequence[bool] | None = None, left: int = 0
     ) -> str | None:
         """What was unusual about a reading, or wrong with its GPU, in words; None if nothing was.
 
@@ -147,33 +151,37 @@ class Usual:
             reading: of a cell.
             cores: of its machine.
             quiet: what `quiet` says of it, if calls that were not can be left out.
-            last: as in `Judge.judged`.
+            left: as in `Judge.judged`.
         """
         if reading.gpu is not None and (words := _wrong(reading.gpu)):
             return words
-        if not enough(quiet) and (words := self._slow(reading, quiet, last=last)):
-            return words
-        return self._shared(reading, cores)
+        return self._slow(reading, quiet, left) or self._shared(reading, cores)
 
     def quiet(self, reading: Calibration) -> list[bool] | None:
         """Of each timed call, whether its witness was as usual before it and behind it; None: not known."""
         limit = self.witness_limit_s()
         return None if limit is None or not reading.witness_s else quiet(reading.witness_s, limit)
 
-    def _slow(self, reading: Calibration, quiet: Sequence[bool] | None, *, last: bool) -> str | None:
-        """How the machine was slower than usual, where too few calls are known to be quiet; None if not."""
-        if quiet is not None and not last:
-            usual, limit = _quarter(self._witness, upper=False), self.witness_limit_s()
-            assert limit is not None, "it is the limit that says which calls were quiet"
-            return (
-                f"beside {len(quiet) - sum(quiet)} of {len(quiet)} timed calls a short product took more "
-                f"than {1e6 * limit:.3g} us, where {1e6 * usual:.3g} are usual in this run"
-            )
+    def _slow(self, reading: Calibration, quiet: Sequence[bool] | None, left: int) -> str | None:
+        """How the machine was slower than usual, in words; None if it was not."""
+        if enough(quiet):
+            return self._slow_product(reading, strictly=True) if left >= HEEDED else None
+        if quiet is None or not left:
+            return self._slow_product(reading, strictly=left > 0)
+        usual, limit = _quarter(self._witness, upper=False), self.witness_limit_s()
+        assert limit is not None, "it is the limit that says which calls were quiet"
+        return (
+            f"beside {len(quiet) - sum(quiet)} of {len(quiet)} timed calls a short product took more "
+            f"than {1e6 * limit:.3g} us, where {1e6 * usual:.3g} are usual in this run"
+        )
+
+    def _slow_product(self, reading: Calibration, *, strictly: bool) -> str | None:
+        """How the slower product beside a cell was slower than usual, in words; None if it was not."""
         # Disturbances make readings worse and never better: the better half says what the machine can do.
         if not self._gemm:
             return None
         usual, slowest = _quarter(self._gemm, upper=True), min(reading.gemm_flops_per_s)
-        if slowest < usual * (SLOWEST_GEMM if last else self._slowest_share(usual)):
+        if slowest < usual * (self._slowest_share(usual) if strictly else SLOWEST_GEMM):
             return (
                 f"a matrix product beside it ran at {slowest / 1e9:.3g} GFLOP/s, "
                 f"where {usual / 1e9:.3g} are usual in this run"

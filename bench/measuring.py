@@ -30,7 +30,7 @@ FAULTS: tuple[Status, ...] = ("oom", "timeout", "nan", "wrong", "error", "contam
 GOES_ON: tuple[Status, ...] = ("timeout", "oom", "error")
 
 # A cell that met disturbances so many times stays contaminated: the machine is not quiet.
-MOST_TRIES = 3
+MOST_TRIES = 5
 
 
 class Bench:
@@ -139,7 +139,7 @@ class Bench:
         for record in [*self._before.values()]:
             if machine(record.cell.device, record.environment) not in here:
                 continue
-            judged = self._judge.judged(record, last=self._earlier[record.cell_id] >= MOST_TRIES)
+            judged = self._judge.judged(record, left=max(MOST_TRIES - self._earlier[record.cell_id], 0))
             if judged is not record:
                 self._before[record.cell_id] = judged
                 self._writer.append(judged)
@@ -150,7 +150,7 @@ class Bench:
         """Judge a record, and put it on disk."""
         self._judge.learn(record)
         self._tries[record.cell_id] += 1
-        record = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
+        record = self._judge.judged(record, left=self._left(record))
         self._writer.append(record)
         if record.status not in GOES_ON:
             self._run.checkpoint(record.cell_id).unlink(missing_ok=True)
@@ -163,7 +163,7 @@ class Bench:
         """Judge once more what was measured, by all that is known now; whether a cell is queued again."""
         before = len(self.queue)
         for number, record in enumerate(self.records):
-            judged = self._judge.judged(record, last=self._tries[record.cell_id] >= MOST_TRIES)
+            judged = self._judge.judged(record, left=self._left(record))
             if judged is not record:
                 self._writer.append(judged)
                 self.records[number] = judged
@@ -179,8 +179,12 @@ class Bench:
                 f"{cells} {met} a disturbance, as is seen now, and will be measured again"
             )
 
+    def _left(self, record: Record) -> int:
+        """How often a cell may be tried again."""
+        return max(MOST_TRIES - self._tries[record.cell_id], 0)
+
     def _again(self, record: Record) -> None:
-        if record.status == "contaminated" and self._tries[record.cell_id] < MOST_TRIES:
+        if record.status == "contaminated" and self._left(record):
             self.queue.again(record)
             self._setup.watcher.again(record.cell)
 

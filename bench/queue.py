@@ -12,7 +12,7 @@ from results.record import Record
 LATER = 50
 # Where fewer are left, not before this has passed, s: what disturbs a machine lasts for some seconds, and
 # several tries within them would be one.
-PAUSE_S = 10.0
+PAUSE_S = 5.0
 
 
 class Queue:

@@ -36,8 +36,8 @@ SETS = 3
 BEFORE = 2
 # Of so many samples a round is over, if the cell does not ask for more, however short its calls.
 MOST_SAMPLES = 1000
-# While too few of its calls met a quiet machine, a cell takes another round, up to so many in all, unless
-# its calls sum to more than this, s: of longer calls each one averages over what comes and goes.
+# While some of its calls met a quiet machine, but too few, a cell takes another round, up to so many in all,
+# unless its calls sum to more than this, s: of longer calls each one averages over what comes and goes.
 MOST_ROUNDS, LONG_ENOUGH_S = 3, 2.0
 
 # Parts of the names of operators that multiply matrices, attention kernels included.
@@ -48,7 +48,7 @@ def measure(cell: SpeedCell, make: Make, witness_limit_s: float | None = None) -
     """Time the calls of one cell.
 
     While the machine is quiet, a witness reads `witness_limit_s` at most, seconds. Where that is known and
-    too few calls met a quiet machine, they go on for another round, `MOST_ROUNDS` in all at most.
+    some calls met a quiet machine, but too few, they go on for another round, `MOST_ROUNDS` in all at most.
 
     Raises:
         Unsupported: the variant does not have what the cell asks.

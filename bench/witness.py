@@ -77,10 +77,14 @@ class Witness:
             self.readings_s.append(self._reading())
 
     def restless(self, samples_s: Sequence[float]) -> bool:
-        """Whether too few of these calls met a quiet machine, as far as that is known."""
+        """Whether some of these calls met a quiet machine, but too few; False if nothing is known of it.
+
+        Where none did, the machine is in a state that lasts.
+        """
         if self.limit_s is None or self.readings_s is None or not short_enough(samples_s):
             return False
-        return not enough(quiet(self.readings_s, self.limit_s))
+        found = quiet(self.readings_s, self.limit_s)
+        return any(found) and not enough(found)
 
     def _reading(self) -> float:
         found: list[float] = []

@@ -75,7 +75,7 @@ class SpeedCell(_Shape):
     seconds: Amount = Field(
         default=0.3,
         description="timed calls go on until they sum to this many seconds, or are 1,000; of short calls "
-        "up to three rounds of these are taken where too few met a quiet machine",
+        "up to three rounds of these are taken where some met a quiet machine, but too few",
     )
 
 

@@ -31,16 +31,16 @@ def test_quiet_readings_are_not_doubted():
 
 def test_how_little_is_doubted_depends_on_how_much_the_best_readings_vary():
     steady, shaky = (Usual([reading(2e11 * (1 + by * (i % 5))) for i in range(20)]) for by in (0.001, 0.02))
-    assert steady.disturbed(reading(0.95 * 2.006e11), 2, last=False) is not None
-    assert steady.disturbed(reading(0.95 * 2.006e11), 2, last=True) is None
-    assert shaky.disturbed(reading(0.95 * 2.12e11), 2, last=False) is None
+    assert steady.disturbed(reading(0.95 * 2.006e11), 2, left=1) is not None
+    assert steady.disturbed(reading(0.95 * 2.006e11), 2, left=0) is None
+    assert shaky.disturbed(reading(0.95 * 2.12e11), 2, left=1) is None
 
 
 def test_one_lucky_product_allows_nothing():
     lucky = Usual([*QUIET, Calibration(gemm_flops_per_s=(2e11, 2.4e11), copy_bytes_per_s=(1.0, 1.0))])
     slow = reading(0.95 * 2e11)
-    assert lucky.disturbed(slow, 2, last=False) is not None
-    assert lucky.disturbed(slow, 2, last=False) == Usual(QUIET).disturbed(slow, 2, last=False)
+    assert lucky.disturbed(slow, 2, left=1) is not None
+    assert lucky.disturbed(slow, 2, left=1) == Usual(QUIET).disturbed(slow, 2, left=1)
 
 
 def test_a_slow_product_on_either_side_is_a_disturbance():

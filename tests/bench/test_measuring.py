@@ -163,7 +163,7 @@ def test_a_cell_that_is_disturbed_again_and_again_stays_so(tmp_path: Path):
 def test_what_is_a_little_slow_is_tried_again_and_then_better_than_nothing(tmp_path: Path):
     run, engine, _, records = go(tmp_path, [*[QUIET] * 4, *[0.92 * QUIET] * MOST_TRIES])
     assert engine.asked.count(256) == MOST_TRIES
-    assert [r.status for r in records[4:]] == ["contaminated", "contaminated", "ok"]
+    assert [r.status for r in records[4:]] == [*["contaminated"] * (MOST_TRIES - 1), "ok"]
     assert run.latest()[speed_cell(length=256).id] == records[-1]
 
 
