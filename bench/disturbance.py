@@ -33,7 +33,7 @@ SLOWEST_GEMM = 0.8
 # and attention by a fifth.
 SPREADS, LEAST_SLOWER = 4.0, 0.97
 # Where enough calls were quiet a slow product is heeded only while so many tries are left.
-HEEDED = 2
+LEFT_TO_HEED = 2
 # Of fewer readings nobody knows by how much they vary.
 KNOWN = 8
 # A witness may be slower than usual by several times what the best quarter of the readings of a cell varies
@@ -165,7 +165,7 @@ class Usual:
     def _slow(self, reading: Calibration, quiet: Sequence[bool] | None, left: int) -> str | None:
         """How the machine was slower than usual, in words; None if it was not."""
         if enough(quiet):
-            return self._slow_product(reading, strictly=True) if left >= HEEDED else None
+            return self._slow_product(reading, strictly=True) if left >= LEFT_TO_HEED else None
         if quiet is None or not left:
             return self._slow_product(reading, strictly=left > 0)
         usual, limit = _quarter(self._witness, upper=False), self.witness_limit_s()

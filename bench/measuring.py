@@ -4,13 +4,15 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 
 from bench.asking import Asker, Beside
-from bench.disturbance import Judge, machine
+from bench.disturbance import Judge, Machine, machine
 from bench.engines.local import LocalEngine
 from bench.environment import devices, environment
 from bench.queue import Queue
+from bench.settling import reinstated, unsettled
 from bench.setup import Setup
 from bench.turns import TimeUp, turn
 from bench.worker import reading
@@ -55,15 +57,14 @@ class Bench:
         beside = Beside(run.checkpoint, setup.checkpoint_s, setup.scalars)
         self._asker = Asker(engine, setup.limits, run.logs(), setup.outside, setup.wanted.until, beside)
         self._before = self._latest = dict(latest)
-        # All attempts, as this command would know them had it made them: a judgement that hangs on when a run
-        # was cut off is none.
-        known = {(one.cell_id, one.started_at): one for one in (*latest.values(), *run.store.read())}
-        self._judge = Judge(known.values())
+        # As if this command had made them all: a judgement that hangs on when a run was cut off is none.
+        self._judge = Judge({_attempt(one): one for one in (*latest.values(), *run.attempts())}.values())
         # A command that was told to try again starts to count anew.
         self._earlier = run.tries()
         self._tries = Counter[str]() if setup.wanted.retry else self._earlier.copy()
         self._sizes = self._others()
         self.queue, self.records = Queue(left), list[Record]()
+        self._ours = {cell.id for cell in left}
         self._waited_for = ""
 
     def look(self, device: Device) -> None:
@@ -80,6 +81,7 @@ class Bench:
     def next(self) -> bool:
         """Measure the next cell, if nobody else has; False if there is none, or the time is up."""
         if not self.queue and not self._doubted():
+            self._settle()
             return False
         try:
             self._pause()
@@ -135,11 +137,11 @@ class Bench:
 
     def reconsider(self) -> None:
         """Judge what earlier commands measured here, by all that is known: a killed one never looked back."""
-        here, before = [machine(device, environment(device)) for device in devices()], len(self.queue)
+        here, before = _here(), len(self.queue)
         for record in [*self._before.values()]:
-            if machine(record.cell.device, record.environment) not in here:
+            if record.reinstated or machine(record.cell.device, record.environment) not in here:
                 continue
-            judged = self._judge.judged(record, left=max(MOST_TRIES - self._earlier[record.cell_id], 0))
+            judged = self._judge.judged(record, left=_left(self._earlier[record.cell_id]))
             if judged is not record:
                 self._before[record.cell_id] = judged
                 self._writer.append(judged)
@@ -150,7 +152,7 @@ class Bench:
         """Judge a record, and put it on disk."""
         self._judge.learn(record)
         self._tries[record.cell_id] += 1
-        record = self._judge.judged(record, left=self._left(record))
+        record = self._judge.judged(record, left=_left(self._tries[record.cell_id]))
         self._writer.append(record)
         if record.status not in GOES_ON:
             self._run.checkpoint(record.cell_id).unlink(missing_ok=True)
@@ -163,13 +165,30 @@ class Bench:
         """Judge once more what was measured, by all that is known now; whether a cell is queued again."""
         before = len(self.queue)
         for number, record in enumerate(self.records):
-            judged = self._judge.judged(record, left=self._left(record))
+            judged = self._judge.judged(record, left=_left(self._tries[record.cell_id]))
             if judged is not record:
                 self._writer.append(judged)
                 self.records[number] = judged
                 self._again(judged)
         self._tell(len(self.queue) - before)
         return bool(self.queue)
+
+    def _settle(self) -> None:
+        """Reinstate attempts at cells of this command, and at those of the run that nobody tries again."""
+
+        def ours(cell: str, tries: int) -> bool:
+            return cell in self._ours or (cell in self._before and tries >= MOST_TRIES)
+
+        found = reinstated(self._run.attempts(), self._judge, _here(), ours)
+        for record in found:
+            self._writer.append(record)
+        attempts = {_attempt(record): record for record in found}
+        self.records = [attempts.get(_attempt(record), record) for record in self.records]
+        if found:
+            cells = "1 cell counts" if len(found) == 1 else f"{len(found)} cells count"
+            self._setup.watcher.said(
+                f"{cells} by quiet calls though a product beside them was slow: no other try was better"
+            )
 
     def _tell(self, cells: int) -> None:
         """Say why there are more cells to measure than there were."""
@@ -179,19 +198,17 @@ class Bench:
                 f"{cells} {met} a disturbance, as is seen now, and will be measured again"
             )
 
-    def _left(self, record: Record) -> int:
-        """How often a cell may be tried again."""
-        return max(MOST_TRIES - self._tries[record.cell_id], 0)
-
     def _again(self, record: Record) -> None:
-        if record.status == "contaminated" and self._left(record):
+        self._ours.add(record.cell_id)
+        if record.status == "contaminated" and _left(self._tries[record.cell_id]):
             self.queue.again(record)
             self._setup.watcher.again(record.cell)
 
     def _stopped(self) -> bool:
         self._doubted()
+        self._settle()
         left = len(self.queue)
-        self._setup.watcher.said(f"time is up: {left} cell{'s are' if left > 1 else ' is'} left")
+        self._setup.watcher.said(f"time is up: {left} cell{' is' if left == 1 else 's are'} left")
         return False
 
     def _elsewhere(self, cell: Cell) -> Record | None:
@@ -203,10 +220,25 @@ class Bench:
         if found is None or found == self._before.get(cell.id) or found in self.records:
             return None
         # What another command met in a disturbance is tried again by whoever comes to it first.
-        again = found.status == "contaminated" and self._run.tries()[cell.id] < MOST_TRIES
+        again = unsettled(found) and self._run.tries()[cell.id] < MOST_TRIES
         return None if again else found
 
     def _others(self) -> dict[Path, int]:
         """The sizes of the files of other commands."""
         files = self._run.path.glob("*.jsonl")
         return {path: path.stat().st_size for path in files if path != self._writer.path}
+
+
+def _left(tries: int) -> int:
+    """How often a cell may be tried again after so many tries; more often only on demand."""
+    return max(MOST_TRIES - tries, 0)
+
+
+def _attempt(record: Record) -> tuple[str, datetime]:
+    """What tells an attempt from all others."""
+    return record.cell_id, record.started_at
+
+
+def _here() -> list[Machine]:
+    """The devices of this machine."""
+    return [machine(device, environment(device)) for device in devices()]

@@ -9,6 +9,7 @@ from bench.environment import free_memory
 from bench.measuring import FAULTS, MOST_TRIES, Bench
 from bench.nvml import why_untold
 from bench.order import in_rounds
+from bench.settling import unsettled
 from bench.setup import Setup
 from results.cell import Cell, ReachCell, TrainingCell
 from results.point import Device
@@ -38,7 +39,7 @@ def missing(
 ) -> list[Cell]:
     """The cells of a plan without a record that counts, in the order in which they will be measured.
 
-    Those that a run left contaminated before their last try (see `Run.tries`) are among them.
+    Those that a run left contaminated, or reinstated, before their last try (see `Run.tries`) are among them.
     """
     wanted, predictor = setup.wanted, setup.predictor
 
@@ -46,7 +47,7 @@ def missing(
         record = latest.get(cell.id)
         if record is None:
             return True
-        again = record.status == "contaminated" and (tries or {}).get(cell.id, MOST_TRIES) < MOST_TRIES
+        again = unsettled(record) and (tries or {}).get(cell.id, MOST_TRIES) < MOST_TRIES
         return again or (wanted.retry and record.status in FAULTS)
 
     def cost(cells: Sequence[Cell]) -> tuple[float, int]:

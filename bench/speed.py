@@ -36,8 +36,9 @@ SETS = 3
 BEFORE = 2
 # Of so many samples a round is over, if the cell does not ask for more, however short its calls.
 MOST_SAMPLES = 1000
-# While some of its calls met a quiet machine, but too few, a cell takes another round, up to so many in all,
-# unless its calls sum to more than this, s: of longer calls each one averages over what comes and goes.
+# While too few of its calls met a quiet machine, but some of the last round did, a cell takes another round,
+# up to so many in all, unless its calls sum to more than this, s: of longer calls each one averages over what
+# comes and goes.
 MOST_ROUNDS, LONG_ENOUGH_S = 3, 2.0
 
 # Parts of the names of operators that multiply matrices, attention kernels included.
@@ -48,7 +49,7 @@ def measure(cell: SpeedCell, make: Make, witness_limit_s: float | None = None) -
     """Time the calls of one cell.
 
     While the machine is quiet, a witness reads `witness_limit_s` at most, seconds. Where that is known and
-    some calls met a quiet machine, but too few, they go on for another round, `MOST_ROUNDS` in all at most.
+    too few calls met a quiet machine, but some of the last round did, another follows: `MOST_ROUNDS` at most.
 
     Raises:
         Unsupported: the variant does not have what the cell asks.
@@ -108,9 +109,11 @@ def _samples(
         witness.look()
         watch.between()
         if _over(cell, samples, len(ends) + 1):
+            since = ends[-1] if ends else 0
             ends.append(len(samples))
             # Not after every call: what is asked again and again is met by chance.
-            if len(ends) == MOST_ROUNDS or sum(samples) > LONG_ENOUGH_S or not witness.restless(samples):
+            over = len(ends) == MOST_ROUNDS or sum(samples) > LONG_ENOUGH_S
+            if over or not witness.restless(samples, since):
                 return samples, sample.answer, ends
         # Before the next call, which finds the memory that it would have found.
         del sample

@@ -76,15 +76,15 @@ class Witness:
         if self.readings_s is not None:
             self.readings_s.append(self._reading())
 
-    def restless(self, samples_s: Sequence[float]) -> bool:
-        """Whether some of these calls met a quiet machine, but too few; False if nothing is known of it.
+    def restless(self, samples_s: Sequence[float], since: int) -> bool:
+        """Whether too few of these calls met a quiet machine, but some of the last round, from `since` on.
 
-        Where none did, the machine is in a state that lasts.
+        Where none did, the machine is in a state that lasts. False too if nothing is known of it.
         """
         if self.limit_s is None or self.readings_s is None or not short_enough(samples_s):
             return False
         found = quiet(self.readings_s, self.limit_s)
-        return any(found) and not enough(found)
+        return any(found[since:]) and not enough(found)
 
     def _reading(self) -> float:
         found: list[float] = []

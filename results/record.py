@@ -125,6 +125,11 @@ class Record(Row):
     cell: Cell
     status: Status
     reason: str | None = Field(default=None, description="why there is no measurement, or why it is doubted")
+    reinstated: bool = Field(
+        default=False,
+        description="whether it was doubted and counts after all, while no other attempt at its cell is "
+        "better: its calls were quiet, only a product beside them was slow",
+    )
     error: str | None = Field(default=None, description="type of the exception")
     measurement: Measurement | None = None
     started_at: AwareDatetime
@@ -135,6 +140,12 @@ class Record(Row):
         "reading. Null without a measurement, and in older records",
     )
     environment: Environment
+
+    @property
+    def witnessed(self) -> bool:
+        """Whether it counts by timed calls beside which the machine was quiet."""
+        found = self.measurement
+        return self.status == "ok" and isinstance(found, Speed) and found.quiet is not None
 
     def counting(self, quiet: list[bool] | None, limit_s: float | None) -> Self:
         """The same attempt at a speed cell, of which these calls count, or all. It replaces this one.
@@ -150,6 +161,10 @@ class Record(Row):
     def doubted(self, reason: str) -> Self:
         """The same attempt with the status "contaminated". It replaces this one in a store."""
         return self.model_copy(update={"status": "contaminated", "reason": reason})
+
+    def reinstate(self) -> Self:
+        """The same attempt, no longer doubted. It replaces this one in a store."""
+        return self.model_copy(update={"status": "ok", "reason": None, "reinstated": True})
 
     @model_validator(mode="after")
     def _measurement_or_reason(self) -> Self:

@@ -155,36 +155,42 @@ class Run:
         """The files of plans, the one in force last."""
         return sorted(self.path.glob("plan-*.json"), key=lambda path: path.stat().st_mtime_ns)
 
+    def attempts(self) -> list[Record]:
+        """All attempts, by their start. One that was judged anew stands in the files more than once.
+
+        Of two commands on one folder either file may be read last: what was doubted stays so unless it was
+        reinstated; else what was written last counts.
+        """
+        found: dict[tuple[str, datetime], Record] = {}
+        for record in self.store.read():
+            attempt = record.cell_id, record.started_at
+            if attempt not in found or _finality(record) >= _finality(found[attempt]):
+                found[attempt] = record
+        return sorted(found.values(), key=lambda record: record.started_at)
+
     def latest(self) -> dict[str, Record]:
         """The record that counts for each cell: its first measurement, else its last attempt.
 
-        An attempt that was doubted later stands in the files twice, and is doubted; else what was written
-        last of it counts.
+        Before a first measurement on a machine that was not quiet counts a reinstated one, and before that
+        one on a quiet machine.
+
         Where a plan is in force, only its cells count: records of changed code stay in the files but
         do not mix with those of today's.
         """
         plan = self.plan()
         wanted = None if plan is None else {cell.id for cell in plan.cells}
         chosen: dict[str, Record] = {}
-        attempts: dict[tuple[str, datetime], Record] = {}
-        for record in self.store.read():
-            attempt = record.cell_id, record.started_at
-            # Of two commands on one folder either file may be read last: what was doubted stays so.
-            if attempt not in attempts or attempts[attempt].status != "contaminated":
-                attempts[attempt] = record
-        for record in sorted(attempts.values(), key=lambda record: record.started_at):
+        for record in self.attempts():
             if wanted is not None and record.cell_id not in wanted:
                 continue
             before = chosen.get(record.cell_id)
-            if before is None or before.status != "ok":
+            if before is None or before.status != "ok" or _worth(record) > _worth(before):
                 chosen[record.cell_id] = record
         return chosen
 
     def tries(self) -> Counter[str]:
         """How often each cell was measured, or failed, by its id."""
-        return Counter(
-            cell for cell, _ in {(record.cell_id, record.started_at) for record in self.store.read()}
-        )
+        return Counter(record.cell_id for record in self.attempts())
 
     def counts(self) -> Mapping[str, int]:
         """Cells by status; those without a record are "left"."""
@@ -206,3 +212,15 @@ def runs(root: Path) -> list[Run]:
         raise ValueError(f"{root} is not a folder; runs are kept in a folder")
     folders = sorted(path for path in root.glob("*") if path.is_dir())
     return [Run(path) for path in folders if any(path.glob("plan-*.json")) or any(path.glob("*.jsonl"))]
+
+
+def _finality(record: Record) -> tuple[bool, bool]:
+    """Of two lines about one attempt that with the higher one counts."""
+    return record.reinstated, record.status == "contaminated"
+
+
+def _worth(record: Record) -> int:
+    """Of two attempts at a cell that with the higher one counts."""
+    if record.status != "ok":
+        return 0
+    return 2 if record.reinstated else 3 if record.witnessed else 1

@@ -49,8 +49,9 @@ class Speed(Row):
     )
     round_ends: list[int] | None = Field(
         default=None,
-        description="number of timed calls at the end of each round: more than one where too few of the "
-        "first met a quiet machine, and calls went on for as long again. Null in older records, of one",
+        description="number of timed calls at the end of each round: more than one where some calls of "
+        "the first met a quiet machine, but too few, and they went on for as long again. Null in older "
+        "records, of one",
     )
     first_call_s: float = Field(description="seconds of the very first call, compilation included")
     compile_s: float | None = Field(

@@ -167,9 +167,134 @@ def test_what_is_a_little_slow_is_tried_again_and_then_better_than_nothing(tmp_p
     assert run.latest()[speed_cell(length=256).id] == records[-1]
 
 
+def calm(calls: Sequence[float] = (27e-6,) * 4, gemm: float = QUIET) -> Calibration:
+    """Readings beside three calls, by default quiet ones."""
+    return product(gemm, [*calls])
+
+
+CROWDED, RESTLESS = calm(gemm=0.95 * QUIET), calm((27e-6, *3 * [32e-6]), gemm=0.95 * QUIET)
+
+
+def many(monkeypatch: pytest.MonkeyPatch) -> list[Calibration]:
+    """Quiet readings of all cells but the last, of which what is usual is known."""
+    monkeypatch.setattr("bench.disturbance.KNOWN", len(LENGTHS) - 1)
+    return (len(LENGTHS) - 1) * [calm()]
+
+
+def lines(run: Run) -> int:
+    return sum(1 for _ in run.store.read())
+
+
+def test_a_slow_product_beside_quiet_calls_is_heeded_three_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, engine, _, records = go(tmp_path, [*many(monkeypatch), *MOST_TRIES * [CROWDED]])
+    assert engine.asked.count(256) == 4
+    assert [r.status for r in records[4:]] == [*3 * ["contaminated"], "ok"]
+    last = run.latest()[speed_cell(length=256).id]
+    assert isinstance(last.measurement, Speed)
+    assert (last.measurement.quiet, last.reinstated) == ([True] * 3, False)
+    # Another command says the same of it, whichever file is read last.
+    before = lines(run)
+    go(tmp_path, [], Wanted(until=time.monotonic()), latest=[*run.latest().values()])
+    assert lines(run) == before
+
+
+def test_quiet_calls_count_after_all_if_later_tries_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, engine, _, records = go(tmp_path, [*many(monkeypatch), *2 * [CROWDED], *3 * [RESTLESS]])
+    assert engine.asked.count(256) == MOST_TRIES
+    doubted = "contaminated"
+    assert [r.status for r in records[4:]] == [doubted, "ok", doubted, doubted, "ok"]
+    found = run.latest()[speed_cell(length=256).id]
+    assert (found.started_at, found.status, found.reason) == (records[5].started_at, "ok", None)
+    assert isinstance(found.measurement, Speed)
+    assert (found.reinstated, found.measurement.quiet) == (True, [True] * 3)
+    before = lines(run)
+    go(tmp_path, [], Wanted(until=time.monotonic()), latest=[*run.latest().values()])
+    assert lines(run) == before
+    assert run.latest()[found.cell_id] == found
+
+
+def test_a_fault_is_no_disturbance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run, _, _, _ = go(tmp_path, [*many(monkeypatch), CROWDED, 0.0])
+    assert run.latest()[speed_cell(length=256).id].status == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("tries", "host", "settled"),
+    [(1, "", 0), (MOST_TRIES - 1, "", 0), (MOST_TRIES, "", 1), (MOST_TRIES, "b", 0)],
+)
+def test_what_others_still_measure_or_met_is_not_settled(tmp_path: Path, tries: int, host: str, settled: int):
+    # By a command that has nothing to measure.
+    where = environment("cpu")
+    where = where.model_copy(update={"host": host or where.host})
+    crowded = speed().model_copy(update={"calibration": CROWDED})
+    usual = speed().model_copy(update={"calibration": calm(), "quiet": 3 * [True]})
+    met = record(speed_cell(length=256), "contaminated")
+    met = met.model_copy(update={"environment": where, "measurement": crowded})
+    known = [_earlier(512 + at, where).model_copy(update={"measurement": usual}) for at in range(2 * KNOWN)]
+    run = Run(tmp_path / "run")
+    with run.store.writer() as writer:
+        for at in range(tries):
+            writer.append(_later(met, at))
+        latest = run.latest() | {one.cell_id: one for one in known}
+        setup = Setup(Limits(60.0, 2**30), Heard())
+        bench = Bench(run, setup, writer, Engine(iter(())), [], latest)  # pyright: ignore[reportArgumentType]
+        assert not bench.next()
+    assert [one.reinstated for one in run.store.read()].count(True) == settled
+
+
+def test_quiet_calls_count_after_all_if_the_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bench.queue.PAUSE_S", 60.0)
+    wanted = Wanted(until=time.monotonic() + 30.0)
+    run, engine, heard, _ = go(tmp_path, [*many(monkeypatch), CROWDED], wanted)
+    assert engine.asked == [*LENGTHS]
+    slow = "1 cell counts by quiet calls though a product beside them was slow: no other try was better"
+    assert heard.words == [slow, "time is up: 1 cell is left"]
+    found = run.latest()[speed_cell(length=256).id]
+    assert found.reinstated
+    # Four tries are left to something better; till then it stays, and is not doubted again.
+    plan, before = run.plan(), lines(run)
+    assert plan is not None
+    assert missing(plan, run.latest(), Setup(Limits(60.0, 2**30), Heard()), run.tries()) == [found.cell]
+    _, engine, _, _ = go(tmp_path, [], Wanted(until=time.monotonic()), latest=[*run.latest().values()])
+    assert (engine.asked, lines(run)) == ([], before)
+    with run.store.writer() as writer:
+        better = _later(found, 1).model_copy(update={"reinstated": False})
+        writer.append(better)
+    assert run.latest()[found.cell_id] == better
+    run, _, heard, _ = go(tmp_path / "b", [*many(monkeypatch), RESTLESS], wanted)
+    assert heard.words == ["time is up: 1 cell is left"]
+    assert run.latest()[speed_cell(length=256).id].status == "contaminated"
+
+
+def test_a_cell_that_was_tried_more_often_than_it_may_stays_as_it_is(tmp_path: Path):
+    run = Run(tmp_path / "run")
+    here = {"environment": environment("cpu")}
+    usual = [_earlier(512 + at, environment("cpu")) for at in range(2 * KNOWN)]
+    usual = [
+        one.model_copy(update={"measurement": speed().model_copy(update={"calibration": calm()})})
+        for one in usual
+    ]
+    restless = speed().model_copy(update={"calibration": RESTLESS})
+    tried = [record(speed_cell(length=256), after_s=at) for at in range(MOST_TRIES + 1)]
+    tried = [one.model_copy(update={**here, "measurement": restless}) for one in tried]
+    with run.store.writer() as writer:
+        for one in usual:
+            writer.append(one)
+        for one in tried[:-1]:
+            writer.append(one.doubted("restless"))
+        writer.append(tried[-1])
+    go(tmp_path, [], Wanted(until=time.monotonic()), latest=[*usual, tried[-1]])
+    assert run.latest()[tried[-1].cell_id] == tried[-1]
+    assert run.tries()[tried[-1].cell_id] == MOST_TRIES + 1
+
+
 def test_a_cell_is_told_what_is_known_of_its_machine(tmp_path: Path):
     here = [record(speed_cell(length=512 + at)) for at in range(KNOWN)]
-    readings = product(QUIET, [27e-6, 27e-6])
+    readings = calm()
     known = [
         one.model_copy(
             update={
@@ -248,6 +373,11 @@ def test_what_was_measured_on_a_device_that_is_not_here_is_let_be(
     there = _earlier(512, environment("cpu")).model_copy(update={"cell": asked, "cell_id": asked.id})
     _, engine, _, _ = go(tmp_path, [QUIET] * 5, latest=[there])
     assert engine.asked == [*LENGTHS]
+
+
+def _later(attempt: Record, seconds: float) -> Record:
+    """The same once more, so many seconds later."""
+    return attempt.model_copy(update={"started_at": attempt.started_at + timedelta(seconds=seconds)})
 
 
 def _earlier(length: int, where: Environment, gemm: float = QUIET) -> Record:

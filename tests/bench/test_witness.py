@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from bench import speed
-from bench.disturbance import HEEDED, KNOWN, Judge, Usual
+from bench.disturbance import KNOWN, LEFT_TO_HEED, Judge, Usual
 from bench.planning import Resolver
 from bench.speed import MOST_ROUNDS, Timed
 from bench.witness import Witness, enough
@@ -68,13 +68,13 @@ def test_only_quiet_calls_count():
 def test_a_product_beside_the_cell_speaks_against_quiet_calls_at_its_first_tries():
     # The witness does not see who crowds the memory; and yet that may have been before or behind the calls.
     slow = record(witnessed({20}, gemm=0.95 * 2e11))
-    judged = judge().judged(slow, left=HEEDED)
+    judged = judge().judged(slow, left=LEFT_TO_HEED)
     assert (judged.status, judged.reason) == (
         "contaminated",
         "a matrix product beside it ran at 190 GFLOP/s, where 200 are usual in this run",
     )
-    assert judge().judged(record(witnessed({20}, gemm=0.98 * 2e11)), left=HEEDED).status == "ok"
-    for left in range(HEEDED):
+    assert judge().judged(record(witnessed({20}, gemm=0.98 * 2e11)), left=LEFT_TO_HEED).status == "ok"
+    for left in range(LEFT_TO_HEED):
         kept = judge().judged(slow, left=left)
         assert (kept.status, speed_of(kept).quiet) == ("ok", 19 * [True] + [False])
     assert judge().judged(record(witnessed(set(range(8)), gemm=1.5e11)), left=0).status == "ok"
@@ -304,31 +304,36 @@ def test_a_cell_whose_calls_are_enough_takes_them_once(monkeypatch: pytest.Monke
     assert (found.round_ends, len(found.samples_s)) == ([8], 8)
 
 
+# Of each round of eight calls the first is quiet.
+RESTLESS = [QUIET_S, QUIET_S, *7 * [SLOW_S]]
+
+
 def test_a_machine_that_stays_restless_gets_so_many_rounds(monkeypatch: pytest.MonkeyPatch):
-    # One call of all is quiet.
-    found = times(monkeypatch, 0.01, [QUIET_S, QUIET_S, SLOW_S], witness_limit_s=LIMIT_S)
+    readings = [*RESTLESS[:-1], *(MOST_ROUNDS - 1) * [QUIET_S, QUIET_S, *6 * [SLOW_S]]]
+    found = times(monkeypatch, 0.01, readings, witness_limit_s=LIMIT_S)
     assert found.round_ends == [8 * (1 + at) for at in range(MOST_ROUNDS)]
 
 
-def test_a_machine_that_is_slow_all_along_gets_one_round(monkeypatch: pytest.MonkeyPatch):
-    # It is in a state that lasts: the cell is tried again later.
+def test_a_round_without_a_quiet_call_is_the_last(monkeypatch: pytest.MonkeyPatch):
+    # The machine is in a state that lasts: the cell is tried again later.
     assert times(monkeypatch, 0.01, [QUIET_S, SLOW_S], witness_limit_s=LIMIT_S).round_ends == [8]
+    assert times(monkeypatch, 0.01, RESTLESS, witness_limit_s=LIMIT_S).round_ends == [8, 16]
 
 
 def test_every_round_of_short_calls_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(speed, "MOST_SAMPLES", 10)
-    found = times(monkeypatch, 0.01, [QUIET_S, QUIET_S, SLOW_S], seconds=60.0, witness_limit_s=LIMIT_S)
+    readings = [*MOST_ROUNDS * [QUIET_S, QUIET_S, *8 * [SLOW_S]]]
+    found = times(monkeypatch, 0.01, readings, seconds=60.0, witness_limit_s=LIMIT_S)
     assert len(found.samples_s) == MOST_ROUNDS * 10
 
 
 @pytest.mark.parametrize("taken", [0.3, 0.6])
 def test_long_calls_are_taken_once(monkeypatch: pytest.MonkeyPatch, taken: float):
-    readings = [QUIET_S, QUIET_S, SLOW_S]
-    assert times(monkeypatch, taken, readings, witness_limit_s=LIMIT_S).round_ends == [8]
+    assert times(monkeypatch, taken, RESTLESS, witness_limit_s=LIMIT_S).round_ends == [8]
 
 
 def test_where_nothing_is_known_of_the_machine_calls_are_taken_once(monkeypatch: pytest.MonkeyPatch):
-    found = times(monkeypatch, 0.01, [QUIET_S, QUIET_S, SLOW_S])
+    found = times(monkeypatch, 0.01, RESTLESS)
     assert (found.round_ends, found.calibration.witness_limit_s) == ([8], None)
 
 
