@@ -57,7 +57,7 @@ def _facts(cell: Cell, but: set[str]) -> str:
 
 
 def in_rounds(
-    cells: Iterable[Cell], seed: str, cost: Callable[[Sequence[Cell]], tuple[float, int]] | None = None
+    cells: Iterable[Cell], seed: str, cost: Callable[[Sequence[Cell]], tuple[int, float]] | None = None
 ) -> list[Cell]:
     """Setting by setting, and of each all variants: wherever it stops, no variant is ahead of another.
 
@@ -65,7 +65,7 @@ def in_rounds(
         cells: in any order.
         seed: of the shuffle. A slow spell meets the variants of a setting alike, and its repetitions are
             spread over the run; the same seed is the same order, so that a resumed run goes on where it was.
-        cost: of the cells of a setting. If given, settings go from cheap to dear, so that a run that is cut
+        cost: of the cells of a setting. If given, settings go from low to high, so that a run that is cut
             off has the short lengths of all rather than long ones of some; one repetition of all after the
             other, so that they are as far apart as can be.
     """

@@ -50,9 +50,10 @@ def missing(
         again = unsettled(record) and (tries or {}).get(cell.id, MOST_TRIES) < MOST_TRIES
         return again or (wanted.retry and record.status in FAULTS)
 
-    def cost(cells: Sequence[Cell]) -> tuple[float, int]:
-        # Of what nothing is known yet all take as long; then the short ones come first.
-        return predictor.seconds(cells) / len(cells), max(map(_longest, cells))
+    def cost(cells: Sequence[Cell]) -> tuple[int, float]:
+        # By length before all: what is known of one protocol and guessed of another must not put the long
+        # cells of the one before the short cells of the other.
+        return max(map(_longest, cells)), predictor.seconds(cells) / len(cells)
 
     # The order, and the part, is that of the whole plan, so that a resumed run goes on where it was.
     part = plan.cells if wanted.shard is None else wanted.shard.of(plan.cells)

@@ -40,7 +40,7 @@ def test_the_order_is_shuffled_and_that_of_its_seed_whatever_comes_in():
 
 
 def test_with_a_cost_the_cheap_settings_of_all_come_first():
-    order = in_rounds(cells(), "seed", lambda group: (0.0, max(getattr(cell, "length", 0) for cell in group)))
+    order = in_rounds(cells(), "seed", lambda group: (max(getattr(cell, "length", 0) for cell in group), 0.0))
     lengths = [getattr(cell, "length", 0) for cell in order]
     assert lengths == sorted(lengths)
 
@@ -50,7 +50,7 @@ def test_with_a_cost_repetitions_are_as_far_apart_as_can_be():
         SpeedCell(variant=Spec.parse(name), length=length, repeat=repeat)
         for name, length, repeat in product(VARIANTS, LENGTHS, (0, 1, 2))
     ]
-    order = in_rounds(matrix, "seed", lambda group: (0.0, max(getattr(cell, "length", 0) for cell in group)))
+    order = in_rounds(matrix, "seed", lambda group: (max(getattr(cell, "length", 0) for cell in group), 0.0))
     found = [(cell.repeat, cell.length) for cell in order if isinstance(cell, SpeedCell)]
     assert found == sorted(found)
 

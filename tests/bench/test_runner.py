@@ -15,14 +15,16 @@ from bench.engines.limits import Limits
 from bench.engines.local import Ended, LocalEngine
 from bench.matrix import Matrix
 from bench.planning import plan
+from bench.prediction import Predictor
 from bench.resolver import Outside, Resolver
 from bench.runner import execute, missing
 from bench.setup import Setup, Wanted
 from bench.worker import Answer
 from results.cell import Cell
-from results.record import Record
+from results.record import Memory, Record
 from results.run import Run
 from tests.bench.test_storm import wait_until
+from tests.results import build
 from variants.laws.settings import restored
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -202,6 +204,24 @@ def test_with_a_budget_and_nothing_known_the_short_ones_come_first():
     setup = Setup(Limits(60.0, 2**33), Silent(), wanted=Wanted(until=time.monotonic() + 60))
     left = missing(made, {}, setup)
     assert [getattr(cell, "length", 0) for cell in left] == [16, 16, 64, 64, 256, 256, 512, 512]
+
+
+def test_with_a_budget_the_short_ones_come_first_whatever_is_known_of_the_long_ones():
+    axes = {"variant": ["sdpa", "mean"], "length": [16, 2048]}
+    sweeps = [{"protocol": protocol, "axes": axes} for protocol in ("memory", "speed")]
+    made = plan(Matrix.model_validate({"name": "kinds", "sweep": sweeps}), Resolver())
+    # Another matrix has measured memory, in no time.
+    cell = next(cell for cell in made.cells if cell.protocol == "memory")
+    memory = Memory(
+        peak_bytes=1, saved_bytes=None, inputs_bytes=1, rss_peak_bytes=1, declared_saved_bytes=None
+    )
+    changed = {"cell": cell, "cell_id": cell.id, "measurement": memory, "wall_s": 0.1}
+    known = build.record().model_copy(update=changed)
+    wanted = Wanted(until=time.monotonic() + 60)
+    setup = Setup(Limits(60.0, 2**33), Silent(), wanted=wanted, predictor=Predictor([known]))
+    left = [(getattr(cell, "length", 0), cell.protocol) for cell in missing(made, {}, setup)]
+    order = [(16, "memory"), (16, "speed"), (2048, "memory"), (2048, "speed")]
+    assert left == [one for one in order for _ in range(2)]
 
 
 def test_with_a_budget_and_nothing_known_searches_and_trainings_come_last():
